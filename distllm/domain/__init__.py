@@ -1,0 +1,1 @@
+"""What distllm is about, without any input or output: states, values, rules, errors."""

@@ -1,0 +1,156 @@
+"""The values that the rooms of distllm hand each other. All are frozen; none does input or output."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One input text as it was read from a file.
+
+    `sha256` is the hash of the file's bytes, None where they could not be read. `problem` says why there
+    is no text, else None. `pages` is None for kinds that have none.
+    """
+
+    sha256: str | None
+    text: str
+    title: str | None
+    pages: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One question: its name, and the text that stands last in every prompt made from it.
+
+    `max_tokens` bounds its answer; None leaves that to the job.
+    """
+
+    name: str
+    text: str
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a server: what it must read first, and the question last.
+
+    `system` is the whole system message, byte for byte the same for every question about one reading;
+    empty where a prompt has none. `tokens` is the estimate, from above, of all that is sent; `max_tokens`
+    bounds the answer.
+    """
+
+    model: str
+    system: str
+    question: str
+    max_tokens: int
+    temperature: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one call may take, in seconds: until its first token, between chunks, and in all."""
+
+    first_token: float
+    between_chunks: float
+    total: float
+
+
+class WorkerType(StrEnum):
+    """The kinds of server that distllm speaks to."""
+
+    OPENAI = "openai"
+    EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """One configured server, as plain values.
+
+    `model` is None where any of the server's models may be used; `slots` and `context_length` are None
+    where the server is to be asked. `path` is the model file of an embedded worker. `extra` are request
+    fields passed through as (name, value) pairs.
+    """
+
+    name: str
+    type: WorkerType
+    scheme: str = "http"
+    host: str = "127.0.0.1"
+    port: int = 0
+    endpoint: str = "chat"
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    slots: int | None = None
+    context_length: int | None = None
+    path: str | None = None
+    extra: tuple[tuple[str, object], ...] = ()
+
+
+class ErrorClass(StrEnum):
+    """Why an attempt gave no answer; `domain.policy` says what follows."""
+
+    INPUT = "input"
+    SETUP = "setup"
+    BUSY = "busy"
+    REFUSED = "refused"
+    BROKEN = "broken"
+    CUT_INPUT = "cut input"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a server says that one request cost it; None where it does not tell.
+
+    `prompt_tokens` counts all that was read, `cached_tokens` the part of it that the prefix cache held.
+    Times are seconds.
+    """
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call. Adapters return it always and raise for nothing that a server does.
+
+    An answer has `error_class` None and a `finish_reason` (`stop` or `length`). `seconds` is the whole
+    request, `first_token_seconds` the time until the first token, None if none came.
+    """
+
+    error_class: ErrorClass | None
+    error: str | None
+    answer: str
+    thinking: str | None
+    finish_reason: str | None
+    model: str | None
+    usage: Usage
+    seconds: float
+    first_token_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model that a worker has, with its context window in tokens where the server tells it.
+
+    `loaded` is None where the server does not say.
+    """
+
+    model: str
+    context_length: int | None
+    loaded: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a probe of a worker found. `slots` is None where the server does not tell them."""
+
+    healthy: bool
+    offers: tuple[Offer, ...] = ()
+    slots: int | None = None
+    error: str | None = None
