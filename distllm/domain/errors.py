@@ -1,8 +1,8 @@
 """Errors that a person sees as one line.
 
-    DistllmError            something is wrong; exit code 1
-    +-- UsageError          what was asked for makes no sense; exit code 2
-    +-- NoWorkerError       nobody is there to answer; exit code 4
+DistllmError            something is wrong; exit code 1
++-- UsageError          what was asked for makes no sense; exit code 2
++-- NoWorkerError       nobody is there to answer; exit code 4
 """
 
 

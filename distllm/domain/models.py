@@ -1,5 +1,6 @@
 """The values that the rooms of distllm hand each other. All are frozen; none does input or output."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -154,3 +155,29 @@ class Health:
     offers: tuple[Offer, ...] = ()
     slots: int | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Tokens a second that a worker reads (prefill) and writes (decode) with one model; None until learnt."""
+
+    prefill: float | None = None
+    decode: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one seat of a worker wants: at most `limit` prompts of one reading.
+
+    `windows` are the models that jobs may name for this worker, each with the tokens its context window
+    holds. `reading` is tried first, so that a seat goes on with what it has read; else it gets a new one,
+    which no other seat holds unless `shared`. `only_worker` is true where no other worker could take what
+    failed here before.
+    """
+
+    worker_id: int
+    windows: Mapping[str, int]
+    limit: int
+    reading: int | None = None
+    shared: bool = False
+    only_worker: bool = True

@@ -1,0 +1,64 @@
+"""Policies: from the seats that want work to what each should ask for, in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from distllm.balancer.weights import shuffled
+from distllm.domain.models import Ask
+
+LONGEST_GROUP = 32
+"""How many prompts of one reading a seat leases at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One worker as a policy sees it.
+
+    `windows` are the models it serves, by the names that jobs use, with their context windows in tokens.
+    `seats` has an entry for each seat that wants work: the reading it has in its cache, or None.
+    """
+
+    worker_id: int
+    windows: Mapping[str, int]
+    weight: float
+    seats: tuple[int | None, ...]
+
+
+class Policy(Protocol):
+    """What a package offers through the entry-point group `distllm.policies`."""
+
+    def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
+        """At most one Ask for each seat, the first to be served first."""
+        ...
+
+
+class Affinity:
+    """A reading stays on one seat until nothing of it is left: a paper is read once."""
+
+    def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
+        """Seats go on with their readings first; new readings go to workers at random by weight."""
+        asks = [_ask(machine, seat, len(machines)) for machine in machines for seat in machine.seats]
+        weights = [machine.weight for machine in machines for _ in machine.seats]
+        return sorted(shuffled(asks, weights, rng), key=lambda ask: ask.reading is None)
+
+
+class Weighted:
+    """Every prompt to a worker chosen at random by weight, whatever has been read where."""
+
+    def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
+        """One prompt for each seat; when prompts are few, the heavier workers get them."""
+        asks = [
+            Ask(machine.worker_id, machine.windows, limit=1, shared=True, only_worker=len(machines) == 1)
+            for machine in machines
+            for _ in machine.seats
+        ]
+        return shuffled(asks, [machine.weight for machine in machines for _ in machine.seats], rng)
+
+
+def _ask(machine: Machine, reading: int | None, machines: int) -> Ask:
+    return Ask(machine.worker_id, machine.windows, LONGEST_GROUP, reading=reading, only_worker=machines == 1)
+
+
+POLICIES: Mapping[str, type[Policy]] = {"affinity": Affinity, "weighted": Weighted}

@@ -1,0 +1,23 @@
+"""How fast a worker reads and writes, learnt from what its answers report."""
+
+from distllm.domain.models import Rates, Usage
+
+_NEWEST = 0.3
+_FEWEST_TOKENS_READ = 64
+_FEWEST_TOKENS_WRITTEN = 8
+
+
+def learnt(rates: Rates, usage: Usage) -> Rates:
+    """`rates` with one more answer taken in; counts too small to tell a speed change nothing."""
+    prefill, decode = rates.prefill, rates.decode
+    read = (usage.prompt_tokens or 0) - (usage.cached_tokens or 0)
+    if usage.prefill_seconds and read >= _FEWEST_TOKENS_READ:
+        prefill = _blend(prefill, read / usage.prefill_seconds)
+    written = usage.completion_tokens or 0
+    if usage.decode_seconds and written >= _FEWEST_TOKENS_WRITTEN:
+        decode = _blend(decode, written / usage.decode_seconds)
+    return Rates(prefill, decode)
+
+
+def _blend(old: float | None, new: float) -> float:
+    return new if old is None else (1 - _NEWEST) * old + _NEWEST * new

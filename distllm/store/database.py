@@ -1,0 +1,48 @@
+"""A database file, opened: the writer for what changes, the reader for what is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from distllm.domain.errors import DistllmError
+from distllm.store.locks import FileLock
+from distllm.store.migrate import upgrade
+from distllm.store.reads import Reader, open_reader
+from distllm.store.sqlite import Tx, Writer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The one way to a database: `write` runs a transaction whole, `read` asks beside it."""
+
+    path: Path
+    read: Reader
+    _writer: Writer
+
+    async def write(self, transaction: Callable[[Tx], T]) -> T:
+        """Run `transaction` and COMMIT; raises StoreError if it did not happen."""
+        return await self._writer.run(transaction)
+
+
+@asynccontextmanager
+async def open_database(path: Path) -> AsyncIterator[Database]:
+    """Open the database at `path` for writing; it is made, or brought to the newest schema, if need be."""
+    if not path.parent.is_dir():
+        raise DistllmError(f"the folder {path.parent} does not exist: make it, or name another file with --db")
+    await asyncio.to_thread(upgrade, path)
+    writer = Writer(path)
+    try:
+        async with open_reader(path) as reader:
+            yield Database(path, reader, writer)
+    finally:
+        await writer.close()
+
+
+def coordinator_lock(path: Path) -> FileLock:
+    """The lock that proves a coordinator of this database alive; it is free the moment its process ends."""
+    return FileLock(path.with_name(path.name + "-coordinator"))

@@ -1,0 +1,130 @@
+"""Coordinators and workers as the database knows them."""
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert_into
+
+from distllm.domain.models import Health, Rates
+from distllm.store.sql import insert_row
+from distllm.store.sqlite import Tx
+from distllm.store.tables import coordinators, worker_models, workers
+
+_REGISTER = insert_row(coordinators, "host", "pid", "started_at").returning(coordinators.c.id)
+_RETIRE = (
+    update(coordinators)
+    .where(coordinators.c.id == bindparam("me"))
+    .values(ended_at=bindparam("now"), alive_until=bindparam("now"))
+)
+
+
+def register(tx: Tx, host: str, pid: int, now: float) -> int:
+    """Add a coordinator; its id is its epoch, and is never given again."""
+    return int(tx.value(_REGISTER, {"host": host, "pid": pid, "started_at": now}))
+
+
+def retire(tx: Tx, me: int, now: float) -> None:
+    """Say that a coordinator ended in order."""
+    tx.run(_RETIRE, {"me": me, "now": now})
+
+
+_known = upsert_into(workers).values({name: bindparam(name) for name in ("identity", "name", "type")})
+# One server is one worker, however it is named in the configuration of the day.
+_KNOW = _known.on_conflict_do_update(
+    index_elements=[workers.c.identity],
+    set_={"name": _known.excluded.name, "type": _known.excluded.type},
+).returning(workers.c.id)
+
+
+def know_worker(tx: Tx, identity: str, name: str, kind: str) -> int:
+    """The id of the worker with this identity, which is added if it is new."""
+    return int(tx.value(_KNOW, {"identity": identity, "name": name, "type": kind}))
+
+
+_HEALTH = (
+    update(workers)
+    .where(workers.c.id == bindparam("worker"))
+    .values(
+        healthy=bindparam("well"),
+        slots=func.coalesce(bindparam("places"), workers.c.slots),
+        error=bindparam("reason"),
+        breaker=bindparam("state"),
+        last_seen_at=bindparam("seen"),
+    )
+)
+_offer = upsert_into(worker_models).values(
+    {name: bindparam(name) for name in ("worker_id", "model", "context_length", "loaded", "seen_at")}
+)
+_OFFER = _offer.on_conflict_do_update(
+    index_elements=[worker_models.c.worker_id, worker_models.c.model],
+    set_={name: _offer.excluded[name] for name in ("context_length", "loaded", "seen_at")},
+)
+
+
+def note_health(tx: Tx, worker_id: int, health: Health, breaker: str, now: float) -> None:
+    """Keep what a probe of a worker found."""
+    tx.run(
+        _HEALTH,
+        {
+            "worker": worker_id,
+            "well": int(health.healthy),
+            "places": health.slots,
+            "reason": health.error,
+            "state": breaker,
+            "seen": now,
+        },
+    )
+    tx.many(
+        _OFFER,
+        [
+            {
+                "worker_id": worker_id,
+                "model": offer.model,
+                "context_length": offer.context_length,
+                "loaded": None if offer.loaded is None else int(offer.loaded),
+                "seen_at": now,
+            }
+            for offer in health.offers
+        ],
+    )
+
+
+_RATES = select(worker_models.c.model, worker_models.c.prefill_rate, worker_models.c.decode_rate).where(
+    worker_models.c.worker_id == bindparam("worker")
+)
+_learnt = upsert_into(worker_models).values(
+    {name: bindparam(name) for name in ("worker_id", "model", "prefill_rate", "decode_rate", "seen_at")}
+)
+_LEARN = _learnt.on_conflict_do_update(
+    index_elements=[worker_models.c.worker_id, worker_models.c.model],
+    set_={name: _learnt.excluded[name] for name in ("prefill_rate", "decode_rate", "seen_at")},
+)
+
+
+def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
+    """The rates learnt so far, by model."""
+    return {model: Rates(prefill, decode) for model, prefill, decode in tx.rows(_RATES, {"worker": worker_id})}
+
+
+def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:
+    """Keep rates that answers have shown."""
+    tx.run(
+        _LEARN,
+        {
+            "worker_id": worker_id,
+            "model": model,
+            "prefill_rate": rates.prefill,
+            "decode_rate": rates.decode,
+            "seen_at": now,
+        },
+    )
+
+
+_BUSY = (
+    update(workers)
+    .where(workers.c.id == bindparam("worker"))
+    .values(busy_seconds=workers.c.busy_seconds + bindparam("more"))
+)
+
+
+def add_busy(tx: Tx, worker_id: int, seconds: float) -> None:
+    """Add time during which a worker had at least one request in flight."""
+    tx.run(_BUSY, {"worker": worker_id, "more": seconds})

@@ -1,0 +1,256 @@
+"""Leases: who may send a prompt. The fence is the lease number, which only a claim raises."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, literal_column, or_, select, update
+
+from distllm.domain.models import Ask
+from distllm.domain.states import PromptState
+from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING, none_of, one_of
+from distllm.store.sqlite import Tx, as_list
+from distllm.store.tables import attempts, documents, jobs, prompts, readings, refusals
+
+SQLITE_COUNTERS = 0
+"""On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""
+
+_JOBS_LOOKED_AT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One leased prompt: the coordinator may send it and settle it while `number` is its newest lease."""
+
+    prompt_id: int
+    number: int
+    job_id: int
+    reading_id: int
+    template_id: int
+    parent_id: int | None
+    failures: int
+    needs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The leased prompts of one reading for one worker.
+
+    `model` is what the jobs call it; `document` is the text that they are about, or else `system` is the
+    whole system message.
+    """
+
+    worker_id: int
+    reading_id: int
+    model: str
+    document: str | None
+    system: str | None
+    leases: tuple[Lease, ...]
+
+
+# Higher priority first; equal ones take turns, by when they were served last.
+_RUNNABLE = (
+    select(jobs.c.id, jobs.c.model)
+    .where(
+        jobs.c.submitted_at.is_not(None),
+        jobs.c.paused_at.is_(None),
+        jobs.c.cancel_requested_at.is_(None),
+        jobs.c.finished_at.is_(None),
+        one_of(jobs.c.model, "models"),
+    )
+    .order_by(jobs.c.priority.desc(), jobs.c.served_at, jobs.c.id)
+    .limit(bindparam("jobs_looked_at"))
+)
+
+_READY = (
+    prompts.c.state == PENDING,
+    prompts.c.waits_for == literal_column("0"),
+    prompts.c.available_at <= bindparam("now"),
+    prompts.c.tokens <= bindparam("window"),
+    or_(bindparam("only_worker"), prompts.c.failures == 0, prompts.c.worker_id != bindparam("worker")),
+    ~exists().where(refusals.c.prompt_id == prompts.c.id, refusals.c.worker_id == bindparam("worker")),
+)
+
+# The longest reading that fits, found by the partial index alone; a separate statement from the jobs, since
+# a join would sort the whole backlog on PostgreSQL.
+PICK_READING = (
+    select(prompts.c.reading_id)
+    .where(prompts.c.job_id == bindparam("job"), *_READY, none_of(prompts.c.reading_id, "held"))
+    .order_by(prompts.c.tokens.desc(), prompts.c.reading_id)
+    .limit(1)
+)
+
+# All jobs' ready prompts of one reading go to the seat that reads it.
+_chosen = (
+    select(prompts.c.id)
+    .join(jobs, jobs.c.id == prompts.c.job_id)
+    .where(
+        prompts.c.reading_id == bindparam("reading"),
+        *_READY,
+        jobs.c.submitted_at.is_not(None),
+        jobs.c.paused_at.is_(None),
+        jobs.c.cancel_requested_at.is_(None),
+    )
+    .order_by(jobs.c.priority.desc(), prompts.c.id)
+    .limit(bindparam("count"))
+)
+TAKE = (
+    update(prompts)
+    .where(prompts.c.id.in_(_chosen))
+    .values(
+        state=LEASED,
+        lease=prompts.c.lease + literal_column("1"),
+        holder=bindparam("me"),
+        worker_id=bindparam("worker"),
+    )
+    .returning(
+        prompts.c.id,
+        prompts.c.lease,
+        prompts.c.job_id,
+        prompts.c.reading_id,
+        prompts.c.template_id,
+        prompts.c.parent_id,
+        prompts.c.failures,
+        prompts.c.tokens,
+    )
+)
+
+_SERVED = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(served_at=bindparam("now"), started_at=func.coalesce(jobs.c.started_at, bindparam("now")))
+)
+
+_PLACED = update(readings).where(readings.c.id == bindparam("reading")).values(worker_id=bindparam("worker"))
+
+# What a reading is: its own system message, or its part of a document.
+_READING = (
+    select(
+        readings.c.model,
+        func.substr(documents.c.text, readings.c.first + literal_column("1"), readings.c.last - readings.c.first),
+        readings.c.system,
+    )
+    .join_from(readings, documents, documents.c.id == readings.c.document_id, isouter=True)
+    .where(readings.c.id == bindparam("reading"))
+)
+_READING_MODEL = select(readings.c.model).where(readings.c.id == bindparam("reading"))
+
+
+def claim(tx: Tx, asks: Iterable[Ask], held: Iterable[int], me: int, now: float) -> list[Group]:
+    """Lease prompts for each of `asks` that can have some, in order. `held` are the readings on other seats."""
+    taken = set(held)
+    groups = []
+    for ask in asks:
+        group = _claim_one(tx, ask, taken, me, now)
+        if group is not None:
+            taken.add(group.reading_id)
+            groups.append(group)
+    return groups
+
+
+def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float) -> Group | None:
+    values: dict[str, Any] = {
+        "now": now,
+        "worker": ask.worker_id,
+        "only_worker": int(ask.only_worker),
+        "count": ask.limit,
+        "me": me,
+        "held": as_list(() if ask.shared else sorted(held)),
+    }
+    if ask.reading is not None:
+        window = ask.windows.get(tx.value(_READING_MODEL, {"reading": ask.reading}))
+        group = None if window is None else _take(tx, ask.reading, values | {"window": window})
+        if group is not None:
+            return group
+    for job_id, model in tx.rows(_RUNNABLE, {"models": as_list(ask.windows), "jobs_looked_at": _JOBS_LOOKED_AT}):
+        values["window"] = ask.windows[model]
+        reading_id = tx.value(PICK_READING, values | {"job": job_id})
+        if reading_id is not None:
+            return _take(tx, reading_id, values)
+    return None
+
+
+def _take(tx: Tx, reading_id: int, values: dict[str, Any]) -> Group | None:
+    values = values | {"reading": reading_id}
+    leases = tuple(sorted((Lease(*row) for row in tx.rows(TAKE, values)), key=lambda lease: lease.prompt_id))
+    if not leases:
+        return None
+    for (job_id, part), count in _by_job(leases).items():
+        tx.run(_SERVED, {"job": job_id, "now": values["now"]})
+        count_moves(tx, job_id, part, PromptState.PENDING, PromptState.LEASED, count)
+    tx.run(_PLACED, values)
+    model, document, system = tx.rows(_READING, values)[0]
+    return Group(values["worker"], reading_id, model, document, system, leases)
+
+
+def _by_job(leases: Iterable[Lease]) -> dict[tuple[int, int], int]:
+    counts: dict[tuple[int, int], int] = {}
+    for lease in leases:
+        key = (lease.job_id, int(lease.parent_id is not None))
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def count_moves(
+    tx: Tx, job_id: int, part: int, source: PromptState, target: PromptState, count: int, **more: int
+) -> None:
+    """Move `count` prompts of a job from one counter to another, and add `more` to the others named."""
+    if source != target:
+        more |= {source.value: -count, target.value: count}
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | more)
+
+
+# What was leased and not sent goes back without a charge; a lease that is no longer ours does not.
+_RELEASE = (
+    update(prompts)
+    .where(prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"), prompts.c.state == LEASED)
+    .values(state=PENDING, holder=None)
+)
+
+
+def release(tx: Tx, leases: Sequence[Lease]) -> None:
+    """Give back leases that have not been sent."""
+    released = [lease for lease in leases if tx.run(_RELEASE, {"prompt": lease.prompt_id, "number": lease.number})]
+    for (job_id, part), count in _by_job(released).items():
+        count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
+
+
+_LEFT = (
+    select(prompts.c.job_id, prompts.c.parent_id.is_not(None), func.count())
+    .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
+    .group_by(prompts.c.job_id, prompts.c.parent_id.is_not(None))
+)
+
+# Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder.
+_RECLAIM = (
+    update(prompts)
+    .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
+    .values(
+        state=PENDING,
+        holder=None,
+        available_at=bindparam("now"),
+        losses=prompts.c.losses + literal_column("1"),
+    )
+)
+
+_LOST = (
+    update(attempts)
+    .where(attempts.c.outcome.is_(None), attempts.c.coordinator_id != bindparam("me"))
+    .values(outcome="lost", finished_at=bindparam("now"))
+)
+
+
+def reclaim(tx: Tx, me: int, now: float) -> int:
+    """Take back all leases of dead coordinators; return how many. Safe only under the coordinator's lock."""
+    for job_id, part, count in tx.rows(_LEFT, {"me": me}):
+        count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
+    tx.run(_LOST, {"me": me, "now": now})
+    return tx.run(_RECLAIM, {"me": me, "now": now})
+
+
+_HELD = select(prompts.c.id, prompts.c.lease).where(prompts.c.state == LEASED, prompts.c.holder == bindparam("me"))
+
+
+def held_leases(tx: Tx, me: int) -> set[tuple[int, int]]:
+    """The leases that this coordinator still has, as (prompt, number)."""
+    return {(prompt, number) for prompt, number in tx.rows(_HELD, {"me": me})}

@@ -1,0 +1,182 @@
+"""Reading, beside the writer and never in its way. Statements stand on the views that people use too."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from distllm.domain.errors import DistllmError, UsageError
+
+Record = dict[str, Any]
+
+PAGE_ROWS = 200
+"""Rows fetched at a time, so that no reader keeps the write-ahead log from being checkpointed for long."""
+
+
+class Reader:
+    """A read-only connection."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, statement: str, **values: Any) -> list[Record]:
+        """All rows of a statement, each a dict by column name."""
+        async with self._connection.execute(statement, values) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+    async def row(self, statement: str, **values: Any) -> Record | None:
+        """The first row, None without one."""
+        rows = await self.rows(statement, **values)
+        return rows[0] if rows else None
+
+    async def changes(self) -> int:
+        """A number that differs once any other connection has committed."""
+        async with self._connection.execute("PRAGMA data_version") as cursor:
+            row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    async def jobs(self) -> list[Record]:
+        """All jobs, oldest first: the columns of `job_progress`, and `model`."""
+        return await self.rows(_JOBS)
+
+    async def job(self, job_id: int) -> Record | None:
+        """One job: as `jobs`, with what its answers cost and how many files could not be read."""
+        return await self.row(_JOB, job=job_id)
+
+    async def unreadable(self, job_id: int) -> list[Record]:
+        """The files of a job that could not be read: document, problem."""
+        return await self.rows(_UNREADABLE, job=job_id)
+
+    async def failures(self, job_id: int, limit: int) -> list[Record]:
+        """The newest failures of a job, as in the view."""
+        return await self.rows(_FAILURES, job=job_id, limit=limit)
+
+    async def workers(self) -> list[Record]:
+        """All workers, with the columns of `worker_stats`, their last error and what they were seen to hold."""
+        return await self.rows(_WORKERS)
+
+    async def recent_attempts(self) -> Record:
+        """The newest attempts of the newest coordinator: how many ended, their answers, and since when."""
+        return await self.row(_RECENT) or {}
+
+    async def unfinished(self) -> list[Record]:
+        """Jobs that a coordinator would work on now or once they are built: job_id, job, submitted."""
+        return await self.rows(_UNFINISHED)
+
+    async def documents(self, job_id: int, name: str | None) -> list[Record]:
+        """The documents of a job that have answers, in the order of submission: document_id, document, title, pages."""
+        return await self.rows(_DOCUMENTS, job=job_id, name=name)
+
+    async def answers(self, job_id: int, document_id: int, prompt: str | None) -> list[Record]:
+        """The answers about one document of a job, in the order of its questions."""
+        return await self.rows(_ANSWERS, job=job_id, document=document_id, prompt=prompt)
+
+    async def templates(self, job_id: int) -> list[Record]:
+        """The questions of a job in their order: template_id, name, text, max_tokens."""
+        return await self.rows(_TEMPLATES, job=job_id)
+
+
+@asynccontextmanager
+async def open_reader(path: Path) -> AsyncIterator[Reader]:
+    """Open a database to read it. It is never created: a missing one is an error of one line."""
+    if not path.exists():
+        raise DistllmError(f"there is no database {path} yet: `distllm submit` makes one, or name another with --db")
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
+        await connection.execute("PRAGMA query_only=ON")
+        yield Reader(connection)
+
+
+async def query(path: Path, statement: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+    """Run a statement that only reads: column names, at most `limit` rows, and whether there were more.
+
+    An authorizer lets nothing pass but SELECT, reading columns and calling functions: `mode=ro` alone would
+    let ATTACH and PRAGMA through. Raises UsageError for anything else, with SQLite's own words.
+    """
+    async with open_reader(path) as reader:
+        connection = reader._connection
+        await connection.set_authorizer(_only_reading)
+        try:
+            async with connection.execute(statement) as cursor:
+                names = [column[0] for column in cursor.description or ()]
+                rows = [tuple(row) for row in await cursor.fetchmany(limit + 1)]
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise UsageError(f"this query cannot be run: {error}; only SELECT statements are") from error
+    return names, rows[:limit], len(rows) > limit
+
+
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+
+
+def _only_reading(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+# Progress is read from counters: a job of a million prompts costs as little as one of ten.
+_JOBS = """
+SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
+  FROM job_progress v JOIN jobs j ON j.id = v.job_id ORDER BY v.job_id
+"""
+
+_JOB = """
+SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.started_at AS began, j.finished_at AS ended,
+       c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven,
+       (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
+       (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
+         WHERE f.job_id = j.id AND d.problem IS NOT NULL) AS unreadable,
+       (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id AND f.copy = 1) AS copies
+  FROM job_progress v JOIN jobs j ON j.id = v.job_id
+  LEFT JOIN (SELECT job_id, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
+                    sum(completion_tokens) AS completion_tokens, sum(truncated) AS truncated, sum(unproven) AS unproven
+               FROM job_counters WHERE part = 0 GROUP BY job_id) c ON c.job_id = j.id
+ WHERE v.job_id = :job
+"""
+
+_UNREADABLE = """
+SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.id = f.document_id
+ WHERE f.job_id = :job AND d.problem IS NOT NULL ORDER BY f.ordinal
+"""
+
+_FAILURES = "SELECT * FROM failures WHERE job_id = :job ORDER BY failed_at DESC LIMIT :limit"
+
+_WORKERS = """
+SELECT v.*, w.error, w.breaker, w.slots FROM worker_stats v JOIN workers w ON w.name = v.worker ORDER BY v.worker
+"""
+
+# The pace of the last attempts, found from the end of the table: never a scan of a long job's history.
+_RECENT = """
+SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'done') AS answers
+  FROM (SELECT started_at, finished_at, outcome FROM attempts
+         WHERE id >= (SELECT coalesce(max(id), 0) << 32 FROM coordinators) ORDER BY id DESC LIMIT 64)
+"""
+
+_UNFINISHED = """
+SELECT id AS job_id, name AS job, submitted_at IS NOT NULL AS submitted
+  FROM jobs WHERE finished_at IS NULL AND paused_at IS NULL AND cancel_requested_at IS NULL ORDER BY id
+"""
+
+_DOCUMENTS = """
+SELECT f.document_id, f.name AS document, d.title, d.pages
+  FROM job_documents f JOIN documents d ON d.id = f.document_id
+ WHERE f.job_id = :job AND f.copy = 0 AND f.reading_id IS NOT NULL AND (:name IS NULL OR f.name = :name)
+ ORDER BY f.ordinal
+"""
+
+_ANSWERS = """
+SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r.proof, r.parts, r.seconds,
+       p.state, p.error
+  FROM prompts p JOIN templates t ON t.id = p.template_id
+  LEFT JOIN results r ON r.prompt_id = p.id LEFT JOIN workers w ON w.id = r.worker_id
+ WHERE p.job_id = :job AND p.document_id = :document AND p.parent_id IS NULL AND (:prompt IS NULL OR t.name = :prompt)
+ ORDER BY t.ordinal
+"""
+
+_TEMPLATES = """
+SELECT id AS template_id, name, text, max_tokens FROM templates WHERE job_id = :job ORDER BY ordinal
+"""

@@ -1,0 +1,368 @@
+"""Ends of attempts: each in the transaction that moves its prompt, under the lease it was given."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert_into
+
+from distllm.domain.models import Outcome
+from distllm.domain.policy import Again, Done, Failed, Refused, Verdict
+from distllm.domain.states import PromptState
+from distllm.store.leases import Lease, count_moves
+from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
+from distllm.store.sqlite import Tx, as_list
+from distllm.store.submissions import FINISH
+from distllm.store.tables import attempts, jobs, prompts, readings, refusals, results, workers
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An attempt that has begun: `id` is known before it is written, times are seconds since 1970."""
+
+    id: int
+    lease: Lease
+    worker_id: int
+    coordinator_id: int
+    started_at: float
+    sent_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An attempt that has ended. `others` are the workers that the prompt could still go to."""
+
+    sent: Sent
+    outcome: Outcome
+    verdict: Verdict
+    proof: str
+    finished_at: float
+    others: tuple[int, ...]
+
+
+_SENT_COLUMNS = ("id", "prompt_id", "lease", "worker_id", "coordinator_id", "started_at", "sent_tokens")
+_END_COLUMNS = (
+    "finished_at",
+    "first_token_seconds",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "prefill_seconds",
+    "decode_seconds",
+    "outcome",
+    "error",
+    "answer",
+)
+
+# Written with the next commit after sending; an attempt that ended before that is written whole by _ENDED.
+_BEGUN = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS}).on_conflict_do_nothing()
+
+# A second report of an attempt must not relabel the first.
+_ended = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS + _END_COLUMNS})
+_ENDED = _ended.on_conflict_do_update(
+    index_elements=[attempts.c.id],
+    set_={name: _ended.excluded[name] for name in _END_COLUMNS},
+    where=or_(attempts.c.outcome.is_(None), attempts.c.outcome == literal_column("'lost'")),
+)
+
+
+def record_sent(tx: Tx, sent: Iterable[Sent]) -> None:
+    """Write attempts that are in flight."""
+    tx.many(_BEGUN, (_sent_row(each) for each in sent))
+
+
+def _sent_row(sent: Sent) -> dict[str, Any]:
+    return {
+        "id": sent.id,
+        "prompt_id": sent.lease.prompt_id,
+        "lease": sent.lease.number,
+        "worker_id": sent.worker_id,
+        "coordinator_id": sent.coordinator_id,
+        "started_at": sent.started_at,
+        "sent_tokens": sent.sent_tokens,
+    }
+
+
+_OURS = (prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"))
+_UNSETTLED = prompts.c.state.in_([LEASED, PENDING])
+
+# The newest lease ends its prompt, also when it was taken back meanwhile and not given again: a late answer
+# saves minutes. No row: a newer lease exists, or the prompt has ended, and the answer is stale.
+_FINISH_PROMPT = (
+    update(prompts).where(*_OURS, _UNSETTLED).values(state=DONE, holder=None, finished_at=bindparam("now"), error=None)
+)
+_STATE = select(prompts.c.state).where(*_OURS)
+
+_AGAIN = (
+    update(prompts)
+    .where(*_OURS, prompts.c.state == LEASED)
+    .values(
+        state=PENDING,
+        holder=None,
+        available_at=bindparam("due"),
+        failures=prompts.c.failures + bindparam("charge"),
+        error=bindparam("reason"),
+    )
+)
+_FAIL = (
+    update(prompts)
+    .where(*_OURS, prompts.c.state == LEASED)
+    .values(
+        state=FAILED,
+        holder=None,
+        finished_at=bindparam("now"),
+        failures=prompts.c.failures + bindparam("charge"),
+        error=bindparam("reason"),
+    )
+)
+
+_REFUSE = (
+    upsert_into(refusals)
+    .values({"prompt_id": bindparam("prompt_id"), "worker_id": bindparam("worker_id")})
+    .on_conflict_do_nothing()
+)
+
+# Whether a worker is left that has not refused the prompt.
+_WILLING = (
+    select(func.count())
+    .select_from(workers)
+    .where(
+        one_of(workers.c.id, "others"),
+        ~exists().where(refusals.c.prompt_id == bindparam("prompt"), refusals.c.worker_id == workers.c.id),
+    )
+)
+
+_RESULT_COLUMNS = (
+    "prompt_id",
+    "attempt_id",
+    "worker_id",
+    "sent_tokens",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "parts",
+    "seconds",
+    "finished_at",
+    "finish_reason",
+    "proof",
+    "model",
+    "thinking",
+    "answer",
+)
+_NEW_RESULT = insert_row(results, *_RESULT_COLUMNS)
+
+# What was waiting for a part waits for one less; a part that failed for good fails what waited for it.
+_PART_DONE = (
+    update(prompts)
+    .where(prompts.c.id == bindparam("parent"), prompts.c.waits_for > literal_column("0"))
+    .values(waits_for=prompts.c.waits_for - literal_column("1"))
+)
+_PART_FAILED = (
+    update(prompts)
+    .where(prompts.c.id == bindparam("parent"), prompts.c.state == PENDING)
+    .values(state=FAILED, finished_at=bindparam("now"), error=bindparam("reason"))
+    .returning(prompts.c.job_id, prompts.c.parent_id)
+)
+
+# The server's own count of a reading, the question included, is better than any estimate.
+_READ = (
+    update(readings)
+    .where(readings.c.id == bindparam("reading"))
+    .values(tokens_read=bindparam("read"), read_at=bindparam("now"))
+)
+
+_WORKED = (
+    update(workers)
+    .where(workers.c.id == bindparam("worker"))
+    .values(
+        requests=workers.c.requests + 1,
+        succeeded=workers.c.succeeded + bindparam("good"),
+        failed=workers.c.failed + bindparam("bad"),
+        completion_tokens=workers.c.completion_tokens + bindparam("written"),
+        seconds=workers.c.seconds + bindparam("took") * bindparam("good"),
+        min_seconds=func.min(func.coalesce(workers.c.min_seconds, bindparam("good_took")), bindparam("good_took")),
+        max_seconds=func.max(func.coalesce(workers.c.max_seconds, bindparam("good_took")), bindparam("good_took")),
+        last_seen_at=bindparam("now"),
+    )
+)
+
+
+def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
+    """Write what became of attempts, and move their prompts; return how many answers came too late."""
+    stale = 0
+    ended_jobs = {}
+    for each in settlements:
+        label, target = _move(tx, each)
+        stale += label == "stale"
+        if tx.run(_ENDED, _sent_row(each.sent) | _end_row(each, label)):
+            _count_work(tx, each)
+        if target in (PromptState.DONE, PromptState.FAILED):
+            ended_jobs[each.sent.lease.job_id] = each.finished_at
+    for job_id, now in ended_jobs.items():
+        tx.run(FINISH, {"job": job_id, "now": now})
+    return stale
+
+
+def _end_row(each: Settlement, label: str) -> dict[str, Any]:
+    outcome, usage = each.outcome, each.outcome.usage
+    return {
+        "finished_at": each.finished_at,
+        "first_token_seconds": outcome.first_token_seconds,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "prefill_seconds": usage.prefill_seconds,
+        "decode_seconds": usage.decode_seconds,
+        "outcome": label,
+        "error": outcome.error,
+        "answer": outcome.answer if label == "stale" else None,
+    }
+
+
+def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
+    """Move the prompt as the verdict says; return the attempt's outcome and the prompt's new state."""
+    lease, outcome = each.sent.lease, each.outcome
+    ours = {"prompt": lease.prompt_id, "number": lease.number}
+    part = int(lease.parent_id is not None)
+    label = "done" if outcome.error_class is None else outcome.error_class.value
+    if isinstance(each.verdict, Done):
+        was = tx.value(_STATE, ours)
+        if not tx.run(_FINISH_PROMPT, ours | {"now": each.finished_at}):
+            return "stale", None
+        tx.run(_NEW_RESULT, _result_row(each))
+        _count_answer(tx, each, PromptState(was), part)
+        if lease.parent_id is not None:
+            tx.run(_PART_DONE, {"parent": lease.parent_id})
+        return label, PromptState.DONE
+    charge = int(outcome.error_class == "broken")
+    reason = outcome.error
+    fails = isinstance(each.verdict, Failed)
+    due = each.finished_at
+    if isinstance(each.verdict, Again):
+        due = each.verdict.at
+    if isinstance(each.verdict, Refused):
+        tx.run(_REFUSE, {"prompt_id": lease.prompt_id, "worker_id": each.sent.worker_id})
+        fails = not tx.value(_WILLING, ours | {"others": as_list(each.others)})
+    values = ours | {"charge": charge, "reason": reason}
+    if fails:
+        if tx.run(_FAIL, values | {"now": each.finished_at}):
+            count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.FAILED, 1)
+            fail_parents(tx, lease.parent_id, reason, each.finished_at)
+            return label, PromptState.FAILED
+    elif tx.run(_AGAIN, values | {"due": due}):
+        count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
+        return label, PromptState.PENDING
+    return label, None
+
+
+def fail_parents(tx: Tx, parent_id: int | None, reason: str | None, now: float) -> None:
+    """Fail what waited for a part that failed for good, level by level."""
+    while parent_id is not None:
+        rows = tx.rows(_PART_FAILED, {"parent": parent_id, "now": now, "reason": f"a part failed: {reason}"})
+        if not rows:
+            return
+        job_id, parent_id = rows[0]
+        count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
+
+
+def _result_row(each: Settlement) -> dict[str, Any]:
+    outcome, usage = each.outcome, each.outcome.usage
+    return {
+        "prompt_id": each.sent.lease.prompt_id,
+        "attempt_id": each.sent.id,
+        "worker_id": each.sent.worker_id,
+        "sent_tokens": each.sent.sent_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "parts": 1,
+        "seconds": outcome.seconds,
+        "finished_at": each.finished_at,
+        "finish_reason": outcome.finish_reason,
+        "proof": each.proof,
+        "model": outcome.model,
+        "thinking": outcome.thinking,
+        "answer": outcome.answer,
+    }
+
+
+def _count_answer(tx: Tx, each: Settlement, was: PromptState, part: int) -> None:
+    usage = each.outcome.usage
+    count_moves(
+        tx,
+        each.sent.lease.job_id,
+        part,
+        was,
+        PromptState.DONE,
+        1,
+        prompt_tokens=usage.prompt_tokens or 0,
+        cached_tokens=usage.cached_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        truncated=int(each.outcome.finish_reason == "length"),
+        unproven=int(each.proof == "unproven"),
+    )
+
+
+def _count_work(tx: Tx, each: Settlement) -> None:
+    good = each.outcome.error_class is None
+    tx.run(
+        _WORKED,
+        {
+            "worker": each.sent.worker_id,
+            "good": int(good),
+            "bad": int(each.outcome.error_class in ("broken", "refused")),
+            "written": each.outcome.usage.completion_tokens or 0,
+            "took": each.outcome.seconds,
+            "good_took": each.outcome.seconds if good else None,
+            "now": each.finished_at,
+        },
+    )
+    if good and each.outcome.usage.prompt_tokens is not None:
+        tx.run(
+            _READ,
+            {
+                "reading": each.sent.lease.reading_id,
+                "read": each.outcome.usage.prompt_tokens,
+                "now": each.finished_at,
+            },
+        )
+
+
+# What no worker's window holds is failed with the figures rather than sent to be cut.
+_UNFIT = (
+    update(prompts)
+    .where(
+        prompts.c.job_id == bindparam("job"),
+        prompts.c.state == PENDING,
+        prompts.c.waits_for == literal_column("0"),
+        prompts.c.tokens > bindparam("window"),
+    )
+    .values(
+        state=FAILED,
+        finished_at=bindparam("now"),
+        error=func.printf(
+            "needs a context window of %d tokens, and the largest here holds %d: give a worker a larger one",
+            prompts.c.tokens,
+            bindparam("window"),
+        ),
+    )
+    .returning(prompts.c.parent_id, prompts.c.error)
+)
+_OF_MODELS = select(jobs.c.id).where(
+    jobs.c.finished_at.is_(None), jobs.c.submitted_at.is_not(None), one_of(jobs.c.model, "models")
+)
+
+
+def fail_unfit(tx: Tx, models: Sequence[str], window: int, now: float) -> int:
+    """Fail all prompts for `models` that need more than `window` tokens; return how many."""
+    count = 0
+    for (job_id,) in tx.rows(_OF_MODELS, {"models": as_list(models)}):
+        failed = tx.rows(_UNFIT, {"job": job_id, "window": window, "now": now})
+        for parent_id, reason in failed:
+            count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
+            fail_parents(tx, parent_id, reason, now)
+        if failed:
+            tx.run(FINISH, {"job": job_id, "now": now})
+        count += len(failed)
+    return count

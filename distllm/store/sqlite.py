@@ -1,0 +1,179 @@
+"""SQLite: one thread that writes, readers beside it, and what keeps both safe.
+
+All writes of a process go through one connection on one thread; a transaction is one function run there
+whole. On versions with the WAL-reset bug, processes also take turns by a lock on a file, around every
+transaction and checkpoint.
+"""
+
+import asyncio
+import json
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Executable
+from sqlalchemy.dialects import sqlite as dialect
+
+from distllm.domain.errors import DistllmError
+from distllm.store.locks import FileLock
+from distllm.store.migrate import BUSY_TIMEOUT_SECONDS
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+_DIALECT = dialect.dialect(paramstyle="named")
+_compiled: dict[Executable, tuple[str, dict[str, Any]]] = {}
+
+
+def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Whether two connections that write at once can damage a WAL database (fixed in 3.51.3)."""
+    return not (version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45))
+
+
+def writer_lock(path: Path) -> AbstractContextManager[object]:
+    """What a process holds around each write to the database at `path`."""
+    return FileLock(path.with_name(path.name + "-writer")) if has_wal_reset_bug() else nullcontext()
+
+
+class StoreError(DistllmError):
+    """The database could not be read or written."""
+
+
+class Tx:
+    """One transaction. Statements are compiled once in the life of the process."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: Executable, values: dict[str, Any]) -> int:
+        """Execute, and return how many rows changed."""
+        return self._execute(statement, values).rowcount
+
+    def many(self, statement: Executable, rows: Iterable[dict[str, Any]]) -> None:
+        """Execute once for each of `rows`."""
+        text, constants = _sql(statement)
+        self._connection.executemany(text, [constants | row for row in rows] if constants else list(rows))
+
+    def rows(self, statement: Executable, values: dict[str, Any]) -> list[Row]:
+        """Execute, and return all rows. The order of RETURNING is arbitrary."""
+        return self._execute(statement, values).fetchall()
+
+    def value(self, statement: Executable, values: dict[str, Any]) -> Any:
+        """Execute, and return the first column of the first row, None without a row."""
+        row = self._execute(statement, values).fetchone()
+        return None if row is None else row[0]
+
+    def _execute(self, statement: Executable, values: dict[str, Any]) -> sqlite3.Cursor:
+        text, constants = _sql(statement)
+        return self._connection.execute(text, constants | values if constants else values)
+
+
+def _sql(statement: Executable) -> tuple[str, dict[str, Any]]:
+    known = _compiled.get(statement)
+    if known is None:
+        compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]  # Executable lacks it in the stubs
+        constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        known = _compiled[statement] = (str(compiled), constants)
+    return known
+
+
+def as_list(values: Iterable[object]) -> str:
+    """A list as `one_of` and `none_of` want it bound."""
+    return json.dumps(list(values))
+
+
+class Writer:
+    """The thread that owns the one writing connection. Opened by the first transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = writer_lock(path)
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._loop, name="distllm-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, transaction: Callable[[Tx], T]) -> T:
+        """Run `transaction` on the thread; return after its COMMIT. Raises StoreError if it did not happen."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(value: T | None, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(value)  # type: ignore[arg-type]  # None only where T allows it
+            else:
+                future.set_exception(error)
+
+        def work() -> None:
+            try:
+                value = self._transact(transaction)
+            except BaseException as error:
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, value, None)
+
+        self._work.put(work)
+        return await future
+
+    async def close(self) -> None:
+        """Finish what was asked for, checkpoint and close."""
+        self._work.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _loop(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+        if self._connection is not None:
+            with self._lock:
+                self._connection.execute("PRAGMA optimize")
+                self._connection.close()
+
+    def _transact(self, transaction: Callable[[Tx], T]) -> T:
+        try:
+            with self._lock:
+                connection = self._connection = self._connection or _open_for_writing(self._path)
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    value = transaction(Tx(connection))
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+                return value
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(_explain(self._path, error)) from error
+
+
+def _open_for_writing(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+    )
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {setting}")
+    return connection
+
+
+def _explain(path: Path, error: Exception) -> str:
+    said = str(error)
+    if "locked" in said:
+        remedy = f"another program has held it for {BUSY_TIMEOUT_SECONDS:.0f} s: close it and try again"
+    elif "full" in said:
+        remedy = "make room, then run `distllm resume`"
+    elif "readonly" in said or isinstance(error, PermissionError):
+        remedy = "give yourself the right to write it and its folder"
+    elif "unable to open" in said:
+        remedy = "its folder must exist and be writable"
+    else:
+        remedy = "nothing was written; run `distllm resume` once the cause is mended"
+    return f"the database {path} could not be written: {said}; {remedy}"

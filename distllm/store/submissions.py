@@ -1,0 +1,269 @@
+"""Jobs being built: each step is one short transaction that can be repeated, so that any process can go on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert_into
+
+from distllm.domain.models import Document, Template
+from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row
+from distllm.store.sqlite import Tx
+from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
+
+CHUNK_DOCUMENTS = 500
+"""How many documents get their prompts in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is known of a job before any file has been read.
+
+    `questions` are templates with their answer's token limit settled, each with its own estimate of tokens;
+    `files` are (name, path, mtime). `request_hash` tells the same request made again.
+    """
+
+    name: str
+    preset: str | None
+    model: str
+    params: Mapping[str, Any]
+    priority: int
+    request_hash: str
+    questions: Sequence[tuple[Template, int, int]]
+    files: Sequence[tuple[str, str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewReading:
+    """What a server will read for one document: the hash of the whole system message, and its tokens."""
+
+    prefix_hash: str
+    tokens: int
+
+
+# A submit that was killed while it read files left a job without `submitted_at`: the same request goes on with it.
+_UNFINISHED = (
+    select(jobs.c.id)
+    .where(jobs.c.request_hash == bindparam("hash"), jobs.c.submitted_at.is_(None))
+    .order_by(jobs.c.id)
+    .limit(1)
+)
+
+_NEW_JOB = insert_row(jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at").returning(
+    jobs.c.id
+)
+_NEW_TEMPLATE = insert_row(templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens")
+_NEW_FILE = insert_row(job_documents, "job_id", "ordinal", "name", "path", "mtime")
+
+
+def create_job(tx: Tx, job: NewJob, now: float) -> int:
+    """Store a job with its questions and the list of its files; return its id.
+
+    The id of an unfinished job is returned where the same request has begun one.
+    """
+    known = tx.value(_UNFINISHED, {"hash": job.request_hash})
+    if known is not None:
+        return int(known)
+    job_id: int = tx.value(
+        _NEW_JOB,
+        {
+            "name": job.name,
+            "preset": job.preset,
+            "model": job.model,
+            "params": json.dumps(job.params, sort_keys=True),
+            "priority": job.priority,
+            "request_hash": job.request_hash,
+            "created_at": now,
+        },
+    )
+    tx.many(
+        _NEW_TEMPLATE,
+        (
+            {
+                "job_id": job_id,
+                "ordinal": ordinal,
+                "name": template.name,
+                "text": template.text,
+                "max_tokens": max_tokens,
+                "tokens": tokens,
+            }
+            for ordinal, (template, max_tokens, tokens) in enumerate(job.questions)
+        ),
+    )
+    tx.many(
+        _NEW_FILE,
+        (
+            {"job_id": job_id, "ordinal": ordinal, "name": name, "path": path, "mtime": mtime}
+            for ordinal, (name, path, mtime) in enumerate(job.files)
+        ),
+    )
+    return job_id
+
+
+# What a killed submit still has to read, or a new one all of it.
+_UNREAD = (
+    select(job_documents.c.ordinal, job_documents.c.path)
+    .where(job_documents.c.job_id == bindparam("job"), job_documents.c.document_id.is_(None))
+    .order_by(job_documents.c.ordinal)
+)
+
+
+def unread_files(tx: Tx, job_id: int) -> list[tuple[int, str]]:
+    """The files of a job that have not been read, as (ordinal, path)."""
+    return [(ordinal, path) for ordinal, path in tx.rows(_UNREAD, {"job": job_id})]
+
+
+# The same bytes are one document; one that could not be read before is given its text now.
+_SAVE_DOCUMENT = upsert_into(documents).values(
+    {name: bindparam(name) for name in ("sha256", "title", "pages", "characters", "problem", "created_at", "text")}
+)
+_SAVE_DOCUMENT = _SAVE_DOCUMENT.on_conflict_do_update(
+    index_elements=[documents.c.sha256],
+    set_={name: _SAVE_DOCUMENT.excluded[name] for name in ("title", "pages", "characters", "problem", "text")},
+    where=documents.c.problem.is_not(None),
+)
+_DOCUMENT_ID = select(documents.c.id).where(documents.c.sha256 == bindparam("sha"))
+_LAST_DOCUMENT = select(func.max(documents.c.id))
+
+# All jobs share a reading: the same model and the same system message, whoever asked first.
+_SAVE_READING = (
+    upsert_into(readings)
+    .values({name: bindparam(name) for name in ("model", "prefix_hash", "document_id", "last", "tokens")})
+    .on_conflict_do_nothing()
+)
+_READING_ID = select(readings.c.id).where(
+    readings.c.model == bindparam("model_is"), readings.c.prefix_hash == bindparam("hash")
+)
+_MODEL = select(jobs.c.model).where(jobs.c.id == bindparam("job"))
+
+_LINK = (
+    update(job_documents)
+    .where(job_documents.c.job_id == bindparam("job"), job_documents.c.ordinal == bindparam("place"))
+    .values(document_id=bindparam("document"), reading_id=bindparam("reading"))
+)
+
+
+def save_document(
+    tx: Tx, job_id: int, ordinal: int, document: Document, reading: NewReading | None, now: float
+) -> None:
+    """Store what was read from a file of a job. `reading` is None where the file has no text."""
+    tx.run(
+        _SAVE_DOCUMENT,
+        {
+            "sha256": document.sha256,
+            "title": document.title,
+            "pages": document.pages,
+            "characters": len(document.text),
+            "problem": document.problem,
+            "created_at": now,
+            "text": document.text,
+        },
+    )
+    document_id = (
+        tx.value(_LAST_DOCUMENT, {}) if document.sha256 is None else tx.value(_DOCUMENT_ID, {"sha": document.sha256})
+    )
+    reading_id = None
+    if reading is not None:
+        model = tx.value(_MODEL, {"job": job_id})
+        tx.run(
+            _SAVE_READING,
+            {
+                "model": model,
+                "prefix_hash": reading.prefix_hash,
+                "document_id": document_id,
+                "last": len(document.text),
+                "tokens": reading.tokens,
+            },
+        )
+        reading_id = tx.value(_READING_ID, {"model_is": model, "hash": reading.prefix_hash})
+    tx.run(_LINK, {"job": job_id, "place": ordinal, "document": document_id, "reading": reading_id})
+
+
+# A file with the bytes of an earlier one of its job is asked about once.
+_earlier = job_documents.alias("earlier")
+_MARK_COPIES = (
+    update(job_documents)
+    .where(
+        job_documents.c.job_id == bindparam("job"),
+        exists().where(
+            _earlier.c.job_id == job_documents.c.job_id,
+            _earlier.c.document_id == job_documents.c.document_id,
+            _earlier.c.ordinal < job_documents.c.ordinal,
+        ),
+    )
+    .values(copy=1)
+)
+
+_PROGRESS = select(jobs.c.built, jobs.c.submitted_at).where(jobs.c.id == bindparam("job"))
+
+# Documents x questions, without a row of it passing through Python.
+_BUILD = insert(prompts).from_select(
+    ["job_id", "document_id", "reading_id", "template_id", "tokens"],
+    select(
+        job_documents.c.job_id,
+        job_documents.c.document_id,
+        job_documents.c.reading_id,
+        templates.c.id,
+        readings.c.tokens + templates.c.tokens + templates.c.max_tokens,
+    )
+    .join_from(job_documents, readings, readings.c.id == job_documents.c.reading_id)
+    .join(templates, templates.c.job_id == job_documents.c.job_id)
+    .where(
+        job_documents.c.job_id == bindparam("job"),
+        job_documents.c.ordinal >= bindparam("first_place"),
+        job_documents.c.ordinal < bindparam("end_place"),
+        job_documents.c.copy == 0,
+    )
+    .order_by(job_documents.c.ordinal, templates.c.ordinal),
+)
+
+_ADVANCE = update(jobs).where(jobs.c.id == bindparam("job")).values(built=bindparam("end_place"))
+_FILES = select(func.count()).select_from(job_documents).where(job_documents.c.job_id == bindparam("job"))
+_SUBMIT = update(jobs).where(jobs.c.id == bindparam("job")).values(submitted_at=bindparam("now"))
+
+# A job ends with its last prompt: at once, if there is none to ask.
+FINISH = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.finished_at.is_(None),
+        jobs.c.submitted_at.is_not(None),
+        select(func.coalesce(func.sum(job_counters.c.pending + job_counters.c.leased), literal_column("0")))
+        .where(job_counters.c.job_id == bindparam("job"))
+        .scalar_subquery()
+        == literal_column("0"),
+    )
+    .values(finished_at=bindparam("now"))
+)
+
+
+def build_prompts(tx: Tx, job_id: int, now: float) -> bool:
+    """Write the prompts of the next documents of a job whose files are all read; true when it is whole.
+
+    The last step sets `submitted_at`: from then on its prompts can be leased.
+    """
+    built, submitted_at = tx.rows(_PROGRESS, {"job": job_id})[0]
+    if submitted_at is not None:
+        return True
+    if built == 0:
+        tx.run(_MARK_COPIES, {"job": job_id})
+    end = built + CHUNK_DOCUMENTS
+    count = tx.run(_BUILD, {"job": job_id, "first_place": built, "end_place": end})
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0, "pending": count})
+    tx.run(_ADVANCE, {"job": job_id, "end_place": end})
+    if end < tx.value(_FILES, {"job": job_id}):
+        return False
+    tx.run(_SUBMIT, {"job": job_id, "now": now})
+    tx.run(FINISH, {"job": job_id, "now": now})
+    return True
+
+
+# Jobs whose submit was killed before it was whole.
+_BUILDING = select(jobs.c.id).where(jobs.c.submitted_at.is_(None)).order_by(jobs.c.id)
+
+
+def unfinished_builds(tx: Tx) -> list[int]:
+    """The ids of jobs that are still being built, or were when their process died."""
+    return [job_id for (job_id,) in tx.rows(_BUILDING, {})]
