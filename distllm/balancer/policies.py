@@ -11,13 +11,17 @@ from distllm.domain.models import Ask
 LONGEST_GROUP = 32
 """How many prompts of one reading a seat leases at a time."""
 
+PATIENCE_SECONDS = 15.0
+"""How long a prompt waits for another worker than the one that failed it, where there is another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """One worker as a policy sees it.
 
     `windows` are the models it serves, by the names that jobs use, with their context windows in tokens.
-    `seats` has an entry for each seat that wants work: the reading it has in its cache, or None.
+    `seats` has an entry for each seat that wants work: the reading it has in its cache, or None. A machine
+    without one is listed too: it counts as another worker.
     """
 
     worker_id: int
@@ -39,7 +43,12 @@ class Affinity:
 
     def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
         """Seats go on with their readings first; new readings go to workers at random by weight."""
-        asks = [_ask(machine, seat, len(machines)) for machine in machines for seat in machine.seats]
+        patience = _patience(machines)
+        asks = [
+            Ask(machine.worker_id, machine.windows, LONGEST_GROUP, reading=reading, patience=patience)
+            for machine in machines
+            for reading in machine.seats
+        ]
         weights = [machine.weight for machine in machines for _ in machine.seats]
         return sorted(shuffled(asks, weights, rng), key=lambda ask: ask.reading is None)
 
@@ -50,15 +59,15 @@ class Weighted:
     def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
         """One prompt for each seat; when prompts are few, the heavier workers get them."""
         asks = [
-            Ask(machine.worker_id, machine.windows, limit=1, shared=True, only_worker=len(machines) == 1)
+            Ask(machine.worker_id, machine.windows, limit=1, shared=True, patience=_patience(machines))
             for machine in machines
             for _ in machine.seats
         ]
         return shuffled(asks, [machine.weight for machine in machines for _ in machine.seats], rng)
 
 
-def _ask(machine: Machine, reading: int | None, machines: int) -> Ask:
-    return Ask(machine.worker_id, machine.windows, LONGEST_GROUP, reading=reading, only_worker=machines == 1)
+def _patience(machines: Sequence[Machine]) -> float:
+    return PATIENCE_SECONDS if len(machines) > 1 else 0.0
 
 
 POLICIES: Mapping[str, type[Policy]] = {"affinity": Affinity, "weighted": Weighted}

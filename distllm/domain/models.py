@@ -171,8 +171,8 @@ class Ask:
 
     `windows` are the models that jobs may name for this worker, each with the tokens its context window
     holds. `reading` is tried first, so that a seat goes on with what it has read; else it gets a new one,
-    which no other seat holds unless `shared`. `only_worker` is true where no other worker could take what
-    failed here before.
+    which no other seat holds unless `shared`. `patience` is how long, in seconds, a prompt that failed on
+    this worker is left to others before it is taken again.
     """
 
     worker_id: int
@@ -180,4 +180,4 @@ class Ask:
     limit: int
     reading: int | None = None
     shared: bool = False
-    only_worker: bool = True
+    patience: float = 0.0

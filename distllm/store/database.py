@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from distllm.domain.errors import DistllmError
-from distllm.store.locks import FileLock
 from distllm.store.migrate import upgrade
 from distllm.store.reads import Reader, open_reader
 from distllm.store.sqlite import Tx, Writer
@@ -41,8 +40,3 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
             yield Database(path, reader, writer)
     finally:
         await writer.close()
-
-
-def coordinator_lock(path: Path) -> FileLock:
-    """The lock that proves a coordinator of this database alive; it is free the moment its process ends."""
-    return FileLock(path.with_name(path.name + "-coordinator"))

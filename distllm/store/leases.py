@@ -67,7 +67,11 @@ _READY = (
     prompts.c.waits_for == literal_column("0"),
     prompts.c.available_at <= bindparam("now"),
     prompts.c.tokens <= bindparam("window"),
-    or_(bindparam("only_worker"), prompts.c.failures == 0, prompts.c.worker_id != bindparam("worker")),
+    or_(
+        prompts.c.failures == literal_column("0"),
+        prompts.c.worker_id != bindparam("worker"),
+        prompts.c.available_at <= bindparam("left_alone_since"),
+    ),
     ~exists().where(refusals.c.prompt_id == prompts.c.id, refusals.c.worker_id == bindparam("worker")),
 )
 
@@ -78,6 +82,17 @@ PICK_READING = (
     .where(prompts.c.job_id == bindparam("job"), *_READY, none_of(prompts.c.reading_id, "held"))
     .order_by(prompts.c.tokens.desc(), prompts.c.reading_id)
     .limit(1)
+)
+
+_LEASE_COLUMNS = (
+    prompts.c.id,
+    prompts.c.lease,
+    prompts.c.job_id,
+    prompts.c.reading_id,
+    prompts.c.template_id,
+    prompts.c.parent_id,
+    prompts.c.failures,
+    prompts.c.tokens,
 )
 
 # All jobs' ready prompts of one reading go to the seat that reads it.
@@ -103,16 +118,7 @@ TAKE = (
         holder=bindparam("me"),
         worker_id=bindparam("worker"),
     )
-    .returning(
-        prompts.c.id,
-        prompts.c.lease,
-        prompts.c.job_id,
-        prompts.c.reading_id,
-        prompts.c.template_id,
-        prompts.c.parent_id,
-        prompts.c.failures,
-        prompts.c.tokens,
-    )
+    .returning(*_LEASE_COLUMNS)
 )
 
 _SERVED = (
@@ -152,7 +158,7 @@ def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float) -> Group |
     values: dict[str, Any] = {
         "now": now,
         "worker": ask.worker_id,
-        "only_worker": int(ask.only_worker),
+        "left_alone_since": now - ask.patience,
         "count": ask.limit,
         "me": me,
         "held": as_list(() if ask.shared else sorted(held)),
@@ -248,9 +254,10 @@ def reclaim(tx: Tx, me: int, now: float) -> int:
     return tx.run(_RECLAIM, {"me": me, "now": now})
 
 
-_HELD = select(prompts.c.id, prompts.c.lease).where(prompts.c.state == LEASED, prompts.c.holder == bindparam("me"))
+_HELD = select(*_LEASE_COLUMNS).where(prompts.c.state == LEASED, prompts.c.holder == bindparam("me"))
 
 
-def held_leases(tx: Tx, me: int) -> set[tuple[int, int]]:
-    """The leases that this coordinator still has, as (prompt, number)."""
-    return {(prompt, number) for prompt, number in tx.rows(_HELD, {"me": me})}
+def release_strangers(tx: Tx, me: int, known: set[tuple[int, int]]) -> None:
+    """Give back the leases of coordinator `me` that are not `known` to it, as (prompt, number)."""
+    held = [Lease(*row) for row in tx.rows(_HELD, {"me": me})]
+    release(tx, [lease for lease in held if (lease.prompt_id, lease.number) not in known])

@@ -28,6 +28,20 @@ class FileLock:
             os.close(self._file)
             self._file = None
 
+    def is_held(self) -> bool:
+        """Whether any process holds the lock now."""
+        try:
+            file = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
     def holder(self) -> int | None:
         """The id of the process that took the lock last; it may have ended since."""
         try:
@@ -58,3 +72,14 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def coordinator_lock(path: Path) -> FileLock:
+    """The lock that proves a coordinator of the database at `path` alive; free the moment its process ends."""
+    return FileLock(path.with_name(path.name + "-coordinator"))
+
+
+def coordinator_pid(path: Path) -> int | None:
+    """The process that works the database at `path` now, None if there is none."""
+    lock = coordinator_lock(path)
+    return lock.holder() if lock.is_held() else None

@@ -47,6 +47,10 @@ class Reader:
         """One job: as `jobs`, with what its answers cost and how many files could not be read."""
         return await self.row(_JOB, job=job_id)
 
+    async def held(self, coordinator_id: int) -> set[tuple[int, int]]:
+        """The leases that a coordinator has, as (prompt, lease number)."""
+        return {(row["id"], row["lease"]) for row in await self.rows(_HELD, me=coordinator_id)}
+
     async def unreadable(self, job_id: int) -> list[Record]:
         """The files of a job that could not be read: document, problem."""
         return await self.rows(_UNREADABLE, job=job_id)
@@ -64,7 +68,7 @@ class Reader:
         return await self.row(_RECENT) or {}
 
     async def unfinished(self) -> list[Record]:
-        """Jobs that a coordinator would work on now or once they are built: job_id, job, submitted."""
+        """Jobs that are neither ended, paused nor to be cancelled: job_id, job, model, submitted."""
         return await self.rows(_UNFINISHED)
 
     async def documents(self, job_id: int, name: str | None) -> list[Record]:
@@ -76,7 +80,7 @@ class Reader:
         return await self.rows(_ANSWERS, job=job_id, document=document_id, prompt=prompt)
 
     async def templates(self, job_id: int) -> list[Record]:
-        """The questions of a job in their order: template_id, name, text, max_tokens."""
+        """The questions of a job in their order: template_id, name, text, max_tokens, and the job's params."""
         return await self.rows(_TEMPLATES, job=job_id)
 
 
@@ -138,6 +142,8 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
  WHERE v.job_id = :job
 """
 
+_HELD = "SELECT id, lease FROM prompts WHERE state = 'leased' AND holder = :me"
+
 _UNREADABLE = """
 SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.id = f.document_id
  WHERE f.job_id = :job AND d.problem IS NOT NULL ORDER BY f.ordinal
@@ -157,7 +163,7 @@ SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'don
 """
 
 _UNFINISHED = """
-SELECT id AS job_id, name AS job, submitted_at IS NOT NULL AS submitted
+SELECT id AS job_id, name AS job, model, submitted_at IS NOT NULL AS submitted
   FROM jobs WHERE finished_at IS NULL AND paused_at IS NULL AND cancel_requested_at IS NULL ORDER BY id
 """
 
@@ -178,5 +184,6 @@ SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r
 """
 
 _TEMPLATES = """
-SELECT id AS template_id, name, text, max_tokens FROM templates WHERE job_id = :job ORDER BY ordinal
+SELECT t.id AS template_id, t.name, t.text, t.max_tokens, j.params
+  FROM templates t JOIN jobs j ON j.id = t.job_id WHERE t.job_id = :job ORDER BY t.ordinal
 """

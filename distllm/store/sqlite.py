@@ -40,7 +40,11 @@ def writer_lock(path: Path) -> AbstractContextManager[object]:
 
 
 class StoreError(DistllmError):
-    """The database could not be read or written."""
+    """The database could not be written. `passing` if the same may succeed later: locked, or full."""
+
+    def __init__(self, message: str, *, passing: bool) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class Tx:
@@ -148,7 +152,7 @@ class Writer:
                     raise
                 return value
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(_explain(self._path, error)) from error
+            raise _store_error(self._path, error) from error
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:
@@ -164,16 +168,19 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _store_error(path: Path, error: Exception) -> StoreError:
     said = str(error)
+    passing = False
     if "locked" in said:
-        remedy = f"another program has held it for {BUSY_TIMEOUT_SECONDS:.0f} s: close it and try again"
+        passing = True
+        remedy = f"another program has held it for {BUSY_TIMEOUT_SECONDS:.0f} s: close it"
     elif "full" in said:
-        remedy = "make room, then run `distllm resume`"
+        passing = True
+        remedy = "make room"
     elif "readonly" in said or isinstance(error, PermissionError):
         remedy = "give yourself the right to write it and its folder"
     elif "unable to open" in said:
         remedy = "its folder must exist and be writable"
     else:
         remedy = "nothing was written; run `distllm resume` once the cause is mended"
-    return f"the database {path} could not be written: {said}; {remedy}"
+    return StoreError(f"the database {path} could not be written: {said}; {remedy}", passing=passing)

@@ -1,0 +1,79 @@
+"""What people see: text made safe for a terminal, tables, and progress that is live only on one."""
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_WIDTH_WITHOUT_TERMINAL = 120
+PLAIN_LINE_EVERY_SECONDS = 5.0
+
+out = Console(
+    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+)
+err = Console(highlight=False, markup=False, emoji=False, stderr=True)
+
+
+def safe(value: object) -> str:
+    """Text without the characters that a terminal obeys: documents and answers are strangers' words."""
+    return _UNSAFE.sub("", str(value).replace("\r\n", "\n"))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[str] = ()) -> Table:
+    """A table that fits the terminal; the columns named in `numbers` are set to the right."""
+    grid = Table(show_lines=False, header_style="bold", border_style="dim")
+    right = set(numbers)
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*("" if value is None else safe(value) for value in row))
+    return grid
+
+
+def span(seconds: float) -> str:
+    """A time span as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
+
+
+def number(value: float | None) -> str:
+    """A count with thousands told apart."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+class Ticker:
+    """Progress: one line that is rewritten on a terminal, a new line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = err.status("") if err.is_terminal else None
+        self._last = ""
+        self._printed_at = -PLAIN_LINE_EVERY_SECONDS
+
+    def show(self, text: str) -> None:
+        """Show where things stand."""
+        if self._live is not None:
+            self._live.update(safe(text))
+            self._live.start()
+            return
+        now = time.monotonic()
+        if text != self._last and now - self._printed_at >= PLAIN_LINE_EVERY_SECONDS:
+            self._printed_at = now
+            self._last = text
+            err.print(safe(text), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        err.print(safe(text), soft_wrap=True)
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,69 @@
+"""`distllm submit`."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from distllm.cli.screen import Ticker, out, safe
+from distllm.cli.work import work
+from distllm.compose import model_for, open_fleet
+from distllm.config import Config, user_folder
+from distllm.domain.clock import Clock
+from distllm.domain.errors import UsageError
+from distllm.intake import Request, build, create
+from distllm.presets import Preset, load_preset, preset_of_prompts
+from distllm.store.database import open_database
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The options of `distllm submit`, as they were given."""
+
+    paths: list[Path]
+    preset: str | None
+    prompts: list[str]
+    model: str | None
+    name: str | None
+    max_tokens: int | None
+    temperature: float | None
+    priority: int
+    detach: bool
+
+
+def submit_job(db: Path, config: Path | None, given: Submission) -> int:
+    """Store a job, and run it unless it is to be detached; return the exit code."""
+    return asyncio.run(_submit(db, Config.load(config), _preset(given), given))
+
+
+def _preset(given: Submission) -> Preset:
+    if given.preset and given.prompts:
+        raise UsageError("--preset and --prompt exclude each other: give one of them")
+    if given.prompts:
+        return preset_of_prompts(given.prompts)
+    if given.preset:
+        return load_preset(given.preset, [Path("presets"), user_folder() / "presets"])
+    raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis) or --prompt TEXT")
+
+
+async def _submit(db: Path, config: Config, preset: Preset, given: Submission) -> int:
+    ticker = Ticker()
+    clock = Clock()
+    async with open_fleet(config) as fleet:
+        model = await model_for(fleet, given.model, config)
+        request = Request(given.paths, preset, model, given.name, given.max_tokens, given.temperature, given.priority)
+        async with open_database(db) as database:
+            job_id = await create(database, request, clock)
+            if not given.detach:
+                fleet.warm_up()
+            try:
+                await build(database, job_id, lambda done, total: ticker.show(f"{done} of {total} files read"), clock)
+            finally:
+                ticker.clear()
+            if given.detach:
+                out.print(safe(f"Job {job_id} is stored; run it with: distllm resume {job_id}"))
+                return 0
+            if fleet.embedded:
+                ticker.say(
+                    f"no worker is configured: using the embedded {model}, whose answers are only for trying things out"
+                )
+            return await work(database, config, fleet, [job_id], ticker)

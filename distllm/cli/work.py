@@ -1,0 +1,118 @@
+"""Run jobs in the foreground, with progress: what `submit` and `resume` share."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from contextlib import suppress
+
+from distllm.cli.screen import Ticker, number, out, safe, span
+from distllm.compose import Fleet, Run
+from distllm.config import Config
+from distllm.domain.clock import Clock
+from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
+from distllm.insights import Progress, progress
+from distllm.store.database import Database
+from distllm.store.reads import Reader
+
+EVERY_SECONDS = 0.5
+EXIT_INCOMPLETE = 3
+EXIT_INTERRUPTED = 130
+
+
+async def work(database: Database, config: Config, fleet: Fleet, jobs: Collection[int], ticker: Ticker) -> int:
+    """Work until `jobs` have ended; print how they did, and return the exit code."""
+    run = Run(database, config, fleet, lambda event: _tell(event, ticker), Clock())
+    run.stop_on_signals()
+    watching = asyncio.create_task(_watch(database.read, jobs, run, ticker))
+    try:
+        await run.until_done(
+            lambda job_id: job_id in jobs,
+            lambda pid: ticker.say(f"process {pid} works this database already; following it"),
+        )
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        ticker.clear()
+    unfinished = False
+    incomplete = False
+    for job_id in jobs:
+        now = await progress(database.read, job_id, time.time())
+        if now is None:
+            continue
+        unfinished |= not now.ended
+        incomplete |= await _summarise(database.read, now)
+    if unfinished and run.interrupted:
+        ticker.say("stopped; all answers so far are kept. Go on with: distllm resume")
+        return EXIT_INTERRUPTED
+    return EXIT_INCOMPLETE if incomplete else 0
+
+
+def _tell(event: Event, ticker: Ticker) -> None:
+    match event:
+        case WorkerChanged(worker, healthy, error):
+            if not healthy:
+                ticker.say(f"worker {worker} does not answer: {error}")
+            elif error:
+                ticker.say(f"worker {worker}: {error}")
+        case TriedInVain(worker=worker, error=error, final=final):
+            ticker.say(f"worker {worker}: {error}{' (given up)' if final else ''}")
+        case Noticed(text):
+            ticker.say(text)
+        case Answered():
+            pass
+
+
+async def _watch(reader: Reader, jobs: Collection[int], run: Run, ticker: Ticker) -> None:
+    while True:
+        states = [await progress(reader, job_id, time.time()) for job_id in jobs]
+        ticker.show(_line([state for state in states if state is not None], run.interrupted))
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+def _line(states: list[Progress], stopping: bool) -> str:
+    total, done = sum(state.total for state in states), sum(state.done for state in states)
+    failed, leased = sum(state.failed for state in states), sum(state.leased for state in states)
+    line = f"{number(done)} of {number(total)} prompts answered"
+    if failed:
+        line += f", {number(failed)} failed"
+    if stopping:
+        return f"{line}; stopping when what is in flight has ended (Ctrl-C again stops at once)"
+    etas = [state.eta for state in states if not state.ended]
+    if etas and all(eta is not None for eta in etas):
+        return f"{line}, about {span(max(eta for eta in etas if eta is not None))} left"
+    if not done and not leased:
+        return f"{line}; waiting for a worker"
+    return line
+
+
+async def _summarise(reader: Reader, state: Progress) -> bool:
+    """Print how a job ended; true if something of it is missing."""
+    job = await reader.job(state.job_id)
+    assert job is not None
+    bad = await reader.unreadable(state.job_id)
+    papers = job["files"] - job["unreadable"] - job["copies"]
+    heading = f"Job {state.job_id}, {state.job}: {state.state}"
+    lines = [f"{number(state.done)} of {number(state.total)} prompts about {number(papers)} documents are answered"]
+    if state.ended and job["ended"] and job["began"]:
+        lines[0] += f", in {span(job['ended'] - job['began'])}"
+    if job["prompt_tokens"]:
+        lines.append(
+            f"{number(job['prompt_tokens'])} tokens were asked about; {number(job['cached_tokens'])} of them were "
+            f"in a worker's prefix cache and not read again; {number(job['completion_tokens'])} were written"
+        )
+    if job["truncated"]:
+        lines.append(f"{number(job['truncated'])} answers were cut at their token limit (finish_reason: length)")
+    if job["copies"]:
+        lines.append(f"{number(job['copies'])} files have the same content as another and were asked about once")
+    for row in bad:
+        lines.append(f"not read: {row['document']}: {row['problem']}")
+    failures = await reader.failures(state.job_id, 5)
+    for row in failures:
+        lines.append(f"failed: {row['document']}, {row['prompt']}: {row['error']}")
+    if state.failed > len(failures):
+        lines.append(f"and {number(state.failed - len(failures))} more: select * from failures")
+    if state.done:
+        lines.append(f"read them: distllm results {state.job_id}")
+    out.print(safe("\n  ".join([heading, *lines])), soft_wrap=True)
+    return state.ended and (state.failed > 0 or bool(bad))

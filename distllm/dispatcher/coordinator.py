@@ -1,0 +1,197 @@
+"""The coordinator's life: take over what the dead left, work, and leave in order."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from random import Random
+
+from distllm.balancer.policies import Policy
+from distllm.dispatcher.probes import Probe
+from distllm.dispatcher.station import UNTOLD_WINDOW, Station
+from distllm.dispatcher.turns import Turns
+from distllm.dispatcher.watch import Watch
+from distllm.domain.clock import Clock
+from distllm.domain.errors import NoWorkerError
+from distllm.domain.events import Listener, Noticed
+from distllm.store.database import Database
+from distllm.store.fleet import know_worker, known_rates, register, retire
+from distllm.store.leases import reclaim
+from distllm.store.results import fail_unfit
+from distllm.store.sqlite import Tx
+from distllm.workers.base import Worker
+
+NO_WORKER_SECONDS = 30.0
+
+
+class Coordinator:
+    """Works all runnable jobs of a database on the given workers. Its caller holds the coordinator's lock.
+
+    `workers` come each with the number of seats that is configured for it, None to ask the server.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        workers: Sequence[tuple[Worker, int | None]],
+        policy: Policy,
+        *,
+        aliases: Sequence[Sequence[str]],
+        health_check_interval: float,
+        request_timeout: float,
+        max_retries: int,
+        seats_in_all: int | None,
+        listener: Listener,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self._database = database
+        self._workers = workers
+        self._policy = policy
+        self._aliases = aliases
+        self._health_check_interval = health_check_interval
+        self._request_timeout = request_timeout
+        self._max_retries = max_retries
+        self._seats_in_all = seats_in_all
+        self._tell = listener
+        self._clock = clock
+        self._rng = rng
+        self._turns: Turns | None = None
+        self._stopping = False
+        self._said_nobody = False
+        self._judged: tuple[dict[str, int], frozenset[int]] = {}, frozenset()
+
+    def stop(self) -> None:
+        """Lease no more; `run` returns when what is in flight has ended."""
+        self._stopping = True
+        if self._turns is not None:
+            self._turns.stop_claiming()
+
+    def abort(self) -> None:
+        """Stop now: what is in flight goes back to be asked again."""
+        self._stopping = True
+        if self._turns is not None:
+            self._turns.abort()
+
+    async def run(self, wanted: Callable[[int], bool]) -> None:
+        """Work until no job that is `wanted` is left unfinished, or until told to stop.
+
+        Raises NoWorkerError if nobody could answer in the first 30 s, StoreError if the database is broken.
+        """
+        me, stations = await self._database.write(self._take_over)
+        turns = self._turns = Turns(
+            database=self._database,
+            stations=stations,
+            policy=self._policy,
+            me=me,
+            request_timeout=self._request_timeout,
+            max_retries=self._max_retries,
+            seats_in_all=self._seats_in_all,
+            listener=self._tell,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        if self._stopping:
+            turns.stop_claiming()
+        loops = [asyncio.create_task(Watch(self._database.read, turns, me).run())]
+        for station in stations:
+            probe = Probe(station, self._database, self._health_check_interval, self._tell, turns.wake, self._clock)
+            loops.append(asyncio.create_task(probe.run()))
+        try:
+            await self._work(turns, stations, loops, wanted)
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._leave(turns, me)
+
+    def _take_over(self, tx: Tx) -> tuple[int, list[Station]]:
+        now = self._clock.now()
+        me = register(tx, socket.gethostname(), os.getpid(), now)
+        reclaim(tx, me, now)
+        stations = []
+        for worker, seats in self._workers:
+            worker_id = know_worker(tx, worker.identity, worker.name, worker.type)
+            rates = known_rates(tx, worker_id)
+            stations.append(Station(worker_id, worker, seats, self._aliases, rates, self._clock))
+        return me, stations
+
+    async def _work(
+        self,
+        turns: Turns,
+        stations: Sequence[Station],
+        loops: Sequence[asyncio.Task[None]],
+        wanted: Callable[[int], bool],
+    ) -> None:
+        began = self._clock.ticks()
+        looked = -1.0
+        while True:
+            moved = await turns.step()
+            for loop in loops:
+                if loop.done():
+                    loop.result()
+            if self._stopping:
+                if turns.idle:
+                    return
+            elif moved or self._clock.ticks() - looked >= 1.0:
+                looked = self._clock.ticks()
+                left = [job for job in await self._database.read.unfinished() if job["submitted"]]
+                await self._fail_unfit(stations, frozenset(job["job_id"] for job in left))
+                if not any(wanted(job["job_id"]) for job in left):
+                    self.stop()
+                    continue
+                self._mind_missing(stations, {job["model"] for job in left}, looked - began)
+            await turns.wait()
+
+    async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int]) -> None:
+        """Fail what no window holds, once every worker has told its own; again when windows or jobs change."""
+        if any(station.health is None or not station.health.healthy for station in stations):
+            return
+        windows: dict[str, int] = {}
+        for station in stations:
+            for model, window in station.windows().items():
+                windows[model] = max(window, windows.get(model, 0))
+        if (windows, jobs) == self._judged:
+            return
+        now = self._clock.now()
+
+        def transaction(tx: Tx) -> None:
+            for model, window in windows.items():
+                if window < UNTOLD_WINDOW:
+                    fail_unfit(tx, [model], window, now)
+
+        await self._database.write(transaction)
+        self._judged = windows, jobs
+
+    def _mind_missing(self, stations: Sequence[Station], models: set[str], seconds: float) -> None:
+        """Give up after 30 s without anybody who could answer; later, say once that nobody can."""
+        if any(station.health and station.health.healthy and models & station.windows().keys() for station in stations):
+            self._said_nobody = False
+            return
+        if self._said_nobody or seconds < NO_WORKER_SECONDS:
+            return
+        reasons = "; ".join(_why_not(station, models) for station in stations) or "no worker is configured"
+        if not any(station.last_sign for station in stations):
+            raise NoWorkerError(
+                f"nobody could answer in the first {NO_WORKER_SECONDS:.0f} s: {reasons}; "
+                "nothing is lost: mend it and run `distllm resume`"
+            )
+        self._said_nobody = True
+        self._tell(Noticed(f"waiting, since nobody can answer now: {reasons}"))
+
+    async def _leave(self, turns: Turns, me: int) -> None:
+        turns.abort()
+        while not turns.idle:
+            await turns.step()
+            if not turns.idle:
+                await turns.wait()
+        await self._database.write(lambda tx: retire(tx, me, self._clock.now()))
+
+
+def _why_not(station: Station, models: set[str]) -> str:
+    name = station.worker.name
+    if station.health is None or not station.health.healthy:
+        error = station.health.error if station.health else "it has not answered yet"
+        return f"{name}: {error}"
+    has = ", ".join(sorted(station.windows())) or "none"
+    return f"{name} has not the model {', '.join(sorted(models))} (it has: {has})"

@@ -1,0 +1,221 @@
+"""One worker at work: its seats, what they hold, and what is known of its health and speed."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from distllm.balancer.breaker import Breaker
+from distllm.balancer.policies import Machine
+from distllm.balancer.rates import learnt
+from distllm.balancer.weights import weigh
+from distllm.domain.clock import Clock
+from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
+from distllm.store.leases import Group, Lease
+from distllm.workers.base import Worker
+
+ANY_MODEL = "any"
+"""A job for this model takes each worker's own."""
+
+UNTOLD_WINDOW = 2**31
+"""For a server that does not tell its window: everything is offered to it, and no answer is proven."""
+
+
+@dataclass(slots=True)
+class Seat:
+    """One request that a worker may have in flight, and the leases that follow it."""
+
+    group: Group | None = None
+    leases: deque[Lease] = field(default_factory=deque)
+    current: Lease | None = None
+    task: asyncio.Task[None] | None = None
+    request: asyncio.Task[Outcome] | None = None
+
+
+class Station:
+    """A worker with its seats. `aliases` are groups of names that mean one model.
+
+    `limit` is the number of seats that is configured, None to believe the server, or one.
+    """
+
+    def __init__(
+        self,
+        worker_id: int,
+        worker: Worker,
+        limit: int | None,
+        aliases: Sequence[Sequence[str]],
+        rates: Mapping[str, Rates],
+        clock: Clock,
+    ) -> None:
+        self.id = worker_id
+        self.worker = worker
+        self.breaker = Breaker()
+        self.health: Health | None = None
+        self.rates = dict(rates)
+        self.ready: deque[Group] = deque()
+        self.seats: list[Seat] = []
+        self.last_sign = 0.0
+        self._limit = limit
+        self._allowed = limit or 1
+        self._aliases = aliases
+        self._refused: set[str] = set()
+        self._served: dict[str, Offer] = {}
+        self._answers = self._failures = 0
+        self._answer_seconds = 0.0
+        self._clock = clock
+        self._busy_since: float | None = None
+        self._busy = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have been sent and not ended."""
+        return sum(seat.current is not None for seat in self.seats)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be sent anything now."""
+        healthy = self.health is not None and self.health.healthy
+        return healthy and self.breaker.admits(self.in_flight, self._clock.ticks())
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """The mean time of its answers in this run; None before the first."""
+        return self._answer_seconds / self._answers if self._answers else None
+
+    def note(self, health: Health) -> None:
+        """Take in what a probe found."""
+        self.health = health
+        if not health.healthy:
+            return
+        self._refused.clear()
+        self._allowed = self._limit or health.slots or 1
+        self._served = {}
+        for offer in health.offers:
+            names = {offer.model}.union(*(group for group in self._aliases if offer.model in group))
+            self._served |= dict.fromkeys(names, offer)
+        if health.offers:
+            own = next((offer for offer in health.offers if offer.loaded), health.offers[0])
+            self._served[ANY_MODEL] = own
+        while len(self.seats) < self._allowed:
+            self.seats.append(Seat())
+
+    def windows(self) -> dict[str, int]:
+        """The models that jobs may name for this worker, with the tokens that its window holds."""
+        return {
+            name: offer.context_length or UNTOLD_WINDOW
+            for name, offer in self._served.items()
+            if name not in self._refused
+        }
+
+    def offer(self, model: str) -> Offer:
+        """What this worker calls a job's model, and its window."""
+        return self._served[model]
+
+    def refuse(self, model: str) -> None:
+        """Stop offering this worker for a model until a probe has looked again."""
+        self._refused.add(model)
+
+    def view(self, best_seconds: float | None) -> Machine:
+        """This worker as a policy sees it: a seat wants work once nothing unsent is left for it."""
+        seats = self.seats[: self._allowed] if self.usable else []
+        wanting = [seat for seat in seats if not seat.leases]
+        wanting = wanting[: max(0, len(wanting) - len(self.ready))]
+        asked = self._answers + self._failures
+        weight = weigh(
+            availability=1 - self.in_flight / max(1, self._allowed),
+            success_rate=self._answers / asked if asked else 1.0,
+            seconds=self.mean_seconds,
+            best_seconds=best_seconds,
+        )
+        readings = tuple(None if seat.group is None else seat.group.reading_id for seat in wanting)
+        return Machine(self.id, self.windows(), weight, readings)
+
+    def take(self, group: Group) -> None:
+        """Accept leased prompts: on the seat that has read them, or for whichever is free next."""
+        for seat in self.seats:
+            if seat.group is not None and seat.group.reading_id == group.reading_id and not seat.leases:
+                seat.leases.extend(group.leases)
+                return
+        self.ready.append(group)
+
+    def next_lease(self, seat: Seat) -> Lease | None:
+        """The next prompt for a seat, of its own reading first; None if there is none to send now."""
+        if not self.usable or seat not in self.seats[: self._allowed]:
+            return None
+        if not seat.leases and self.ready:
+            seat.group = self.ready.popleft()
+            seat.leases.extend(seat.group.leases)
+        return seat.leases.popleft() if seat.leases else None
+
+    def readings(self) -> Iterator[int]:
+        """The readings that are this worker's for now."""
+        yield from (group.reading_id for group in self.ready)
+        for seat in self.seats:
+            if seat.group is not None and (seat.leases or seat.current):
+                yield seat.group.reading_id
+
+    def unsent(self) -> list[Lease]:
+        """All leases that have not been sent; they are this worker's no more."""
+        leases = [lease for group in self.ready for lease in group.leases]
+        self.ready.clear()
+        for seat in self.seats:
+            leases.extend(seat.leases)
+            seat.leases.clear()
+        return leases
+
+    def surplus(self) -> list[Lease]:
+        """The leases on seats that are no longer allowed; they are this worker's no more."""
+        leases = [lease for seat in self.seats[self._allowed :] for lease in seat.leases]
+        for seat in self.seats[self._allowed :]:
+            seat.leases.clear()
+        return leases
+
+    def leases(self) -> Iterator[Lease]:
+        """All leases, sent or not."""
+        for group in self.ready:
+            yield from group.leases
+        for seat in self.seats:
+            yield from seat.leases
+            if seat.current is not None:
+                yield seat.current
+
+    def begin(self, seat: Seat, lease: Lease) -> None:
+        """A request is sent."""
+        if self._busy_since is None:
+            self._busy_since = self._clock.ticks()
+        seat.current = lease
+
+    def end(self, seat: Seat, model: str, outcome: Outcome) -> None:
+        """A request has ended: learn from it."""
+        seat.current = None
+        now = self._clock.ticks()
+        if not self.in_flight and self._busy_since is not None:
+            self._busy += now - self._busy_since
+            self._busy_since = None
+        match outcome.error_class:
+            case None:
+                self.breaker.succeeded()
+                self.last_sign = now
+                self._answers += 1
+                self._answer_seconds += outcome.seconds
+                self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
+            case ErrorClass.BROKEN:
+                self.breaker.failed(now)
+                self._failures += 1
+            case ErrorClass.REFUSED:
+                self.breaker.refused(now)
+            case ErrorClass.BUSY:
+                self._allowed = max(1, self._allowed - 1)
+            case ErrorClass.SETUP:
+                self.refuse(model)
+            case _:
+                pass
+
+    def busy_seconds(self) -> float:
+        """Time with a request in flight since this was asked last."""
+        now = self._clock.ticks()
+        busy, self._busy = self._busy, 0.0
+        if self._busy_since is not None:
+            busy += now - self._busy_since
+            self._busy_since = now
+        return busy

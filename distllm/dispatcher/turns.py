@@ -1,0 +1,264 @@
+"""The heart of the coordinator: turn by turn, one transaction writes what has ended and leases what is next."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from distllm.balancer.policies import Policy
+from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.texts import Texts
+from distllm.domain.clock import Clock
+from distllm.domain.events import Answered, Listener, Noticed, TriedInVain
+from distllm.domain.models import Ask, ErrorClass, Outcome, Usage
+from distllm.domain.policy import Done, Failed, limits, proof, verdict
+from distllm.store.database import Database
+from distllm.store.fleet import add_busy, learn
+from distllm.store.leases import Group, Lease, claim, release, release_strangers
+from distllm.store.results import Sent, Settlement, record_sent, settle
+from distllm.store.sqlite import StoreError, Tx
+
+LONGEST_WAIT_SECONDS = 1.0
+STRANGERS_EVERY_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the next transaction has to write."""
+
+    sent: list[Sent] = field(default_factory=list)
+    ended: list[Settlement] = field(default_factory=list)
+    returned: list[Lease] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.ended or self.returned)
+
+    def leases(self) -> set[tuple[int, int]]:
+        """The leases that it speaks of."""
+        leases = [each.sent.lease for each in self.ended] + self.returned
+        return {(lease.prompt_id, lease.number) for lease in leases}
+
+
+class Turns:
+    """Seats run; a turn settles what they ended and claims what they want, in one commit.
+
+    While the database cannot be written, nothing new is leased and the answers wait here: at most one for
+    each seat.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        stations: Sequence[Station],
+        policy: Policy,
+        me: int,
+        request_timeout: float,
+        max_retries: int,
+        seats_in_all: int | None,
+        listener: Listener,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self._database = database
+        self._stations = {station.id: station for station in stations}
+        self._policy = policy
+        self._me = me
+        self._request_timeout = request_timeout
+        self._max_retries = max_retries
+        self._seats_in_all = seats_in_all
+        self._tell = listener
+        self._clock = clock
+        self._rng = rng
+        self._texts = Texts(database.read)
+        self._batch = Batch()
+        self._wake = asyncio.Event()
+        self._attempts = 0
+        self._claiming = True
+        self._strangers_due = clock.ticks() + STRANGERS_EVERY_SECONDS
+        self._write_failed = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight, and nothing waits to be written."""
+        return not self._batch and not any(station.in_flight for station in self._stations.values())
+
+    def wake(self) -> None:
+        """Something has changed: take the next turn at once."""
+        self._wake.set()
+
+    def stop_claiming(self) -> None:
+        """Lease no more, and give back what has not been sent."""
+        self._claiming = False
+        self.wake()
+
+    def abort(self) -> None:
+        """Stop the requests in flight; their prompts go back without a charge."""
+        self.stop_claiming()
+        for station in self._stations.values():
+            for seat in station.seats:
+                if seat.request is not None:
+                    seat.request.cancel()
+
+    def abort_lost(self, held: set[tuple[int, int]]) -> None:
+        """Stop the requests whose leases are not among `held`: cancelled, or given to another."""
+        for station in self._stations.values():
+            for seat in station.seats:
+                lease = seat.current
+                if lease is not None and seat.request is not None and (lease.prompt_id, lease.number) not in held:
+                    seat.request.cancel()
+
+    async def wait(self) -> None:
+        """Wait until there is cause for a turn."""
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def step(self) -> int:
+        """Take one turn; return how many prompts it settled or leased."""
+        self._return_unusable()
+        batch, self._batch = self._batch, Batch()
+        asks = self._asks() if self._claiming else []
+        if not (batch or asks):
+            return 0
+        held = [reading for station in self._stations.values() for reading in station.readings()]
+        known = batch.leases() | {
+            (lease.prompt_id, lease.number) for station in self._stations.values() for lease in station.leases()
+        }
+        look_for_strangers = self._clock.ticks() >= self._strangers_due
+        now = self._clock.now()
+
+        def transaction(tx: Tx) -> list[Group]:
+            if look_for_strangers:
+                release_strangers(tx, self._me, known)
+            record_sent(tx, batch.sent)
+            settle(tx, batch.ended)
+            release(tx, batch.returned)
+            self._learn(tx, batch, now)
+            return claim(tx, asks, held, self._me, now)
+
+        try:
+            groups = await self._database.write(transaction)
+        except StoreError as error:
+            await self._put_back(batch, error)
+            return 0
+        self._write_failed = False
+        if look_for_strangers:
+            self._strangers_due = self._clock.ticks() + STRANGERS_EVERY_SECONDS
+        await self._texts.learn({lease.job_id for group in groups for lease in group.leases})
+        for group in groups:
+            self._stations[group.worker_id].take(group)
+        self._start_seats()
+        for each in batch.ended:
+            self._announce(each)
+        return len(batch.ended) + sum(len(group.leases) for group in groups)
+
+    def _asks(self) -> list[Ask]:
+        stations = [station for station in self._stations.values() if station.usable]
+        means = [station.mean_seconds for station in stations if station.mean_seconds]
+        machines = [station.view(min(means, default=None)) for station in stations]
+        asks = self._policy.plan(machines, self._rng)
+        if self._seats_in_all is not None:
+            running = sum(station.in_flight for station in self._stations.values())
+            asks = asks[: max(0, self._seats_in_all - running)]
+        return asks
+
+    def _return_unusable(self) -> None:
+        for station in self._stations.values():
+            keep = self._claiming and (station.usable or station.in_flight > 0)
+            self._batch.returned.extend(station.surplus() if keep else station.unsent())
+
+    def _learn(self, tx: Tx, batch: Batch, now: float) -> None:
+        for worker_id in {each.sent.worker_id for each in batch.ended}:
+            station = self._stations[worker_id]
+            add_busy(tx, worker_id, station.busy_seconds())
+            for model, rates in station.rates.items():
+                learn(tx, worker_id, model, rates, now)
+
+    async def _put_back(self, batch: Batch, error: StoreError) -> None:
+        self._batch.sent[:0] = batch.sent
+        self._batch.ended[:0] = batch.ended
+        self._batch.returned[:0] = batch.returned
+        if not error.passing:
+            raise error
+        if not self._write_failed:
+            self._write_failed = True
+            self._tell(Noticed(f"{error} (waiting; nothing is lost)"))
+        await asyncio.sleep(LONGEST_WAIT_SECONDS)
+
+    def _start_seats(self) -> None:
+        for station in self._stations.values():
+            for seat in station.seats:
+                if (seat.task is None or seat.task.done()) and (seat.leases or station.ready):
+                    seat.task = asyncio.create_task(self._run(station, seat))
+
+    async def _run(self, station: Station, seat: Seat) -> None:
+        """One seat: prompt after prompt until it has none."""
+        while self._claiming and (lease := station.next_lease(seat)) is not None:
+            assert seat.group is not None
+            await self._attempt(station, seat, seat.group, lease)
+            self.wake()
+        self.wake()
+
+    async def _attempt(self, station: Station, seat: Seat, group: Group, lease: Lease) -> None:
+        offer = station.offer(group.model)
+        call = self._texts.call(lease, group, offer.model)
+        rates = station.rates.get(group.model)
+        bounds = limits(
+            sent_tokens=call.tokens,
+            max_tokens=call.max_tokens,
+            request_timeout=self._request_timeout,
+            prefill_rate=rates.prefill if rates else None,
+            decode_rate=rates.decode if rates else None,
+        )
+        sent = Sent(self._new_id(), lease, station.id, self._me, self._clock.now(), call.tokens)
+        self._batch.sent.append(sent)
+        station.begin(seat, lease)
+        began = self._clock.ticks()
+        seat.request = asyncio.create_task(station.worker.ask(call, bounds))
+        await asyncio.wait([seat.request])
+        request, seat.request = seat.request, None
+        outcome = _released(self._clock.ticks() - began) if request.cancelled() else request.result()
+        station.end(seat, group.model, outcome)
+        now = self._clock.now()
+        judged = verdict(outcome, failures=lease.failures, max_retries=self._max_retries, now=now, rng=self._rng)
+        proven = proof(
+            read_tokens=outcome.usage.prompt_tokens,
+            sent_tokens=call.tokens,
+            needs=lease.needs,
+            window=offer.context_length,
+        )
+        others = tuple(
+            other.id for other in self._stations.values() if other.health is None or group.model in other.windows()
+        )
+        self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others))
+
+    def _new_id(self) -> int:
+        self._attempts += 1
+        return (self._me << 32) + self._attempts
+
+    def _announce(self, each: Settlement) -> None:
+        worker = self._stations[each.sent.worker_id].worker.name
+        job_id = each.sent.lease.job_id
+        if isinstance(each.verdict, Done):
+            self._tell(Answered(job_id, worker, each.outcome.seconds))
+        elif each.outcome.error_class is not ErrorClass.RELEASED:
+            final = isinstance(each.verdict, Failed)
+            self._tell(TriedInVain(job_id, worker, each.outcome.error or "", final))
+
+
+def _released(seconds: float) -> Outcome:
+    return Outcome(
+        error_class=ErrorClass.RELEASED,
+        error="stopped before it was answered",
+        answer="",
+        thinking=None,
+        finish_reason=None,
+        model=None,
+        usage=Usage(),
+        seconds=seconds,
+        first_token_seconds=None,
+    )
