@@ -1,0 +1,108 @@
+"""Which files a submission means."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distllm.documents.kinds import kind_of, known_suffixes
+from distllm.domain.errors import DistllmError, UsageError
+
+_DIGITS = re.compile(r"(\d+)")
+_NameKey = tuple[list[tuple[int, str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file to read.
+
+    `path` is absolute; `name` is what people call it: its path within the folder that was asked for, or its
+    file name; `mtime` is in seconds since 1970, `size` in bytes.
+    """
+
+    path: Path
+    name: str
+    mtime: float
+    size: int
+
+
+def find_files(paths: Sequence[Path]) -> list[Source]:
+    """List the files that `paths` mean, in the order given, and those of a folder in natural order.
+
+    A file that is named is always taken; a folder gives, with all that is under it, the files of known
+    kinds whose names and folders do not begin with a dot. A file met twice is listed once. Where two files
+    would have one name, both bear the path as it was given.
+
+    Raises `UsageError` for a path that does not exist, and `DistllmError` where a folder cannot be listed
+    or the folders hold no file to read.
+    """
+    found: dict[str, tuple[Source, str]] = {}
+    for given in paths:
+        for path in _files_of(given):
+            real = os.path.realpath(path)
+            if real not in found:
+                found[real] = (_source(path, given), _readable(path))
+    folders = [path for path in paths if path.is_dir()]
+    if folders and not found:
+        where = ", ".join(_readable(folder) for folder in folders)
+        raise DistllmError(f"no file to read in {where}: distllm looks for {known_suffixes()}")
+    uses = Counter(source.name for source, _ in found.values())
+    return [replace(source, name=as_given) if uses[source.name] > 1 else source for source, as_given in found.values()]
+
+
+def _files_of(given: Path) -> Iterator[Path]:
+    try:
+        given.stat()
+    except PermissionError:
+        raise DistllmError(f"{_readable(given)} cannot be opened: permission denied") from None
+    except (OSError, ValueError):
+        raise UsageError(f"no such file or folder: {_readable(given)}") from None
+    if given.is_dir():
+        yield from _walk(given, set())
+    else:
+        yield given
+
+
+def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the known files under `folder`; a link that leads back to a folder `above` ends there."""
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir(), key=_natural)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DistllmError(f"the folder {_readable(folder)} cannot be listed: {reason}") from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, above | {here})
+        elif kind_of(entry):
+            yield entry
+
+
+def _natural(path: Path) -> _NameKey:
+    """Sort key by which `paper2` comes before `paper10`."""
+    pieces = _DIGITS.split(path.name.casefold())
+    # Digits stand at the odd places; a number is compared by its length first, as it would be by value.
+    key = [(len(piece.lstrip("0")), piece.lstrip("0")) if i % 2 else (0, piece) for i, piece in enumerate(pieces)]
+    return key, path.name
+
+
+def _source(path: Path, given: Path) -> Source:
+    name = path.name if path == given else str(path.relative_to(given))
+    try:
+        status = path.stat()
+    except OSError:
+        # A dangling link: it is listed, and reading it tells the problem.
+        status = path.lstat()
+    return Source(path.absolute(), _readable(name), status.st_mtime, status.st_size)
+
+
+def _readable(path: Path | str) -> str:
+    """Name `path` in characters that can be printed and stored, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", errors="replace")

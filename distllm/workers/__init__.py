@@ -1,0 +1,36 @@
+"""Adapters: one a kind of LLM server, all with the same face (`Worker`).
+
+An adapter returns an `Outcome` or a `Health` for whatever a server does and raises nothing for it; only
+being cancelled passes through. Foreign errors are translated in one table (`errors`), time limits and
+bounds are kept in one place (`exchange`).
+
+Limits: text only, one system and one user message a call, one answer a request. Whether a prompt was cut
+is seen from the token count that the server reports, and only where more than two fifths are missing;
+servers that report none leave it open. A reset before the first byte of an answer cannot be told from a
+server that died over the prompt.
+"""
+
+from typing import TYPE_CHECKING
+
+from distllm.domain.models import WorkerSpec, WorkerType
+from distllm.workers.model_file import embedded_available, embedded_model_name
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from distllm.workers.base import Worker
+
+__all__ = ["embedded_available", "embedded_model_name", "make_worker"]
+
+
+def make_worker(spec: WorkerSpec, session: "aiohttp.ClientSession") -> "Worker":
+    """Build the adapter for the spec's kind of server; `start` makes it ready to be asked."""
+    match spec.type:
+        case WorkerType.OPENAI:
+            from distllm.workers.openai import OpenAIWorker
+
+            return OpenAIWorker(spec, session)
+        case WorkerType.EMBEDDED:
+            from distllm.workers.embedded import EmbeddedWorker
+
+            return EmbeddedWorker(spec, session)

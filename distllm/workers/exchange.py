@@ -1,0 +1,229 @@
+"""One request and its streamed answer: time limits, bounds, and what became of it.
+
+What servers have in common is here; what one says differently, its adapter translates into `Piece`s.
+"""
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import aiohttp
+
+from distllm.domain.models import Call, Limits, Outcome, Usage
+from distllm.domain.tokens import LOWEST_SHARE
+from distllm.workers.errors import ServerError, Sign, Translator
+
+CHARACTERS_PER_TOKEN = 64
+"""More than any tokenizer makes of one token on average; an answer beyond it ignores its token limit."""
+
+LONGEST_ERROR = 2**16
+"""Bytes read of the body of an HTTP error."""
+
+
+class Request(NamedTuple):
+    """What to post, and where."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one event of a stream says; `ended` is the server's own mark that the answer is whole.
+
+    `finish_reason` is already one of distllm's (`stop` or `length`).
+    """
+
+    text: str = ""
+    thinking: str = ""
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    ended: bool = False
+
+
+Pieces = Callable[[AsyncIterator[bytes]], AsyncGenerator[Piece, None]]
+"""An adapter's part: chunks of bytes in, pieces out. Raises ServerError for what the server tells."""
+
+
+class Answer:
+    """An answer as it comes in."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._room = CHARACTERS_PER_TOKEN * (call.max_tokens + CHARACTERS_PER_TOKEN)
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.usage = Usage()
+        self.first_token: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """A finish reason and the final count are there: nothing but a closing line can be missing."""
+        return self.finish_reason is not None and self.usage.completion_tokens is not None
+
+    def add(self, piece: Piece) -> bool:
+        """Take a piece in; True if it bore a token."""
+        self.finish_reason = piece.finish_reason or self.finish_reason
+        self.model = piece.model or self.model
+        if piece.usage is not None:
+            told = {f.name: v for f in fields(Usage) if (v := getattr(piece.usage, f.name)) is not None}
+            self.usage = replace(self.usage, **told)
+        if piece.text:
+            self._texts.append(piece.text)
+        if piece.thinking:
+            self._thoughts.append(piece.thinking)
+        size = len(piece.text) + len(piece.thinking)
+        self._room -= size
+        if size and self.first_token is None:
+            self.first_token = asyncio.get_running_loop().time()
+        return size > 0
+
+    @property
+    def overflowing(self) -> bool:
+        """More text than the allowed tokens can be."""
+        return self._room < 0
+
+    def texts(self) -> tuple[str, str | None]:
+        """The answer, and the thinking that came before it, both stripped."""
+        answer, thinking = "".join(self._texts).strip(), "".join(self._thoughts).strip()
+        if answer.startswith("<think>"):
+            inner, _, answer = answer.removeprefix("<think>").partition("</think>")
+            thinking = f"{thinking}\n\n{inner.strip()}".strip()
+        return answer.strip(), thinking or None
+
+    def judge(self, translator: Translator) -> None:
+        """Raise ServerError if the ended answer is none."""
+        call, read = self.call, self.usage.prompt_tokens
+        if self.finish_reason is None:
+            raise translator.sign(Sign.NO_REASON)
+        if read and read < LOWEST_SHARE * call.tokens:
+            raise translator.sign(Sign.CUT_INPUT, read=read, sent=call.tokens)
+        answer, thinking = self.texts()
+        if not answer and thinking:
+            raise translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or call.max_tokens)
+        if not answer:
+            raise translator.sign(Sign.EMPTY)
+
+
+async def converse(
+    session: aiohttp.ClientSession,
+    request: Request,
+    pieces: Pieces,
+    call: Call,
+    limits: Limits,
+    translator: Translator,
+) -> Outcome:
+    """Post `request` and read its answer to the end.
+
+    Never raises for what a server does; when cancelled it closes the connection. An answer is accepted at
+    the server's end mark, and also where the stream ends or falls silent after the finish reason *and* the
+    final token count: some servers and proxies leave out the closing line, and nothing of the answer can be
+    missing then.
+    """
+    started = asyncio.get_running_loop().time()
+    answer = Answer(call)
+    fault: ServerError | None = None
+    try:
+        await _receive(session, request, pieces, answer, limits, translator)
+        answer.judge(translator)
+    except ServerError as raised:
+        fault = raised
+    seconds = asyncio.get_running_loop().time() - started
+    text, thinking = answer.texts()
+    return Outcome(
+        error_class=fault.error_class if fault else None,
+        error=fault.text if fault else None,
+        answer="" if fault else text,
+        thinking=thinking,
+        finish_reason=None if fault else answer.finish_reason,
+        model=answer.model,
+        usage=answer.usage,
+        seconds=seconds,
+        first_token_seconds=None if answer.first_token is None else answer.first_token - started,
+    )
+
+
+def no_answer(fault: ServerError) -> Outcome:
+    """The outcome of a call that was never sent."""
+    return Outcome(fault.error_class, fault.text, "", None, None, None, Usage(), 0.0, None)
+
+
+async def _receive(
+    session: aiohttp.ClientSession,
+    request: Request,
+    pieces: Pieces,
+    answer: Answer,
+    limits: Limits,
+    translator: Translator,
+) -> None:
+    """Fill `answer`; raise ServerError for whatever goes wrong."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limits.total
+    clock = asyncio.timeout_at(min(end, loop.time() + limits.first_token))
+    heard = False
+    try:
+        # BytesIO, since aiohttp warns of bytes beyond 1 MB.
+        async with (
+            clock,
+            session.post(
+                request.url, data=io.BytesIO(request.body), headers=request.headers, allow_redirects=False
+            ) as response,
+        ):
+            heard = True
+            if response.status != 200:
+                raise translator.status(response.status, await read_some(response, LONGEST_ERROR))
+            async with aclosing(pieces(response.content.iter_any())) as stream:
+                async for piece in stream:
+                    if answer.add(piece):
+                        clock.reschedule(min(end, loop.time() + limits.between_chunks))
+                    if answer.overflowing:
+                        raise translator.sign(Sign.ENDLESS, tokens=answer.call.max_tokens)
+                    if piece.ended:
+                        clock.reschedule(None)
+                        await _drain(response)
+                        return
+        if not answer.whole:
+            raise translator.sign(Sign.NO_MARKER)
+    except ServerError:
+        raise
+    except Exception as error:
+        if not clock.expired():
+            raise translator.exception(error, heard=heard) from error
+        if not answer.whole:
+            raise _silence(answer, limits, translator, over=loop.time() >= end) from None
+
+
+def _silence(answer: Answer, limits: Limits, translator: Translator, *, over: bool) -> ServerError:
+    """Which of the three limits was passed."""
+    if over:
+        return translator.sign(Sign.TOO_SLOW, seconds=limits.total)
+    if answer.first_token is None:
+        return translator.sign(Sign.NO_FIRST_TOKEN, seconds=limits.first_token)
+    return translator.sign(Sign.SILENT, seconds=limits.between_chunks)
+
+
+async def read_some(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body that ought to be short: at most about `limit` bytes, and what comes within 5 s."""
+    body = bytearray()
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(5):
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) >= limit:
+                    break
+    return bytes(body)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read what follows the end mark, so that the connection can be used again."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(0.2):
+            async for _ in response.content.iter_any():
+                pass

@@ -1,0 +1,63 @@
+"""The JSON that is sent, with the paper spliced in."""
+
+import json
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distllm.domain.models import Call
+from distllm.workers.openai import request_body
+
+
+def expected(call: Call, *, raw: bool) -> dict[str, object]:
+    prompt: dict[str, object]
+    if raw:
+        prompt = {"prompt": f"{call.system}\n\n{call.question}" if call.system else call.question}
+    else:
+        system = [{"role": "system", "content": call.system}] if call.system else []
+        prompt = {"messages": [*system, {"role": "user", "content": call.question}]}
+    return prompt | {
+        "model": call.model,
+        "max_tokens": call.max_tokens,
+        "temperature": call.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@given(system=st.text(), question=st.text(), model=st.text(), raw=st.booleans())
+def test_spliced_it_is_what_json_makes_of_the_whole(system: str, question: str, model: str, *, raw: bool) -> None:
+    call = Call(model, system, question, 7, 0.5, 99)
+    assert json.loads(request_body(call, raw=raw)) == json.loads(json.dumps(expected(call, raw=raw)))
+
+
+def test_a_paper_begins_every_request_about_it_with_the_same_bytes() -> None:
+    paper = 'Ünïcode "quoted" \\ text\n' * 5000
+    first, second = (
+        request_body(Call("m", paper, question, 7, 0.0, 1), raw=raw)
+        for raw, question in ((False, "Why?"), (False, "How?"))
+    )
+    assert first[: len(paper)] == second[: len(paper)]
+
+
+def test_extra_fields_pass_through_but_replace_nothing() -> None:
+    extra: tuple[tuple[str, object], ...] = (
+        ("seed", 7),
+        ("stream", False),
+        ("messages", []),
+        ("prompt", ""),
+        ("max_tokens", 1),
+    )
+    body = json.loads(request_body(Call("m", "s", "q", 7, 0.0, 1), raw=False, extra=extra))
+    assert body == expected(Call("m", "s", "q", 7, 0.0, 1), raw=False) | {"seed": 7}
+
+
+def test_only_the_first_question_pays_for_the_encoding() -> None:
+    paper = "é" * 3_000_000
+    times = []
+    for question in ("a", "b", "c"):
+        begun = time.perf_counter()
+        request_body(Call("m", paper, question, 7, 0.0, 1), raw=False)
+        times.append(time.perf_counter() - begun)
+    assert min(times[1:]) < times[0]
