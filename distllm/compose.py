@@ -27,6 +27,7 @@ from distllm.workers.session import open_session
 
 EMBEDDED_NAME = "embedded"
 FOLLOW_EVERY_SECONDS = 0.5
+NO_WORKER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ class Run:
             request_timeout=config.request_timeout,
             max_retries=config.max_retries,
             seats_in_all=config.max_concurrent_batch,
+            no_worker_limit=NO_WORKER_SECONDS,
             listener=listener,
             clock=clock,
             rng=Random(time.time_ns()),

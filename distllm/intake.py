@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distllm.documents import DocumentReader, find_files
+from distllm.documents import DocumentReader, Source
 from distllm.domain.clock import Clock
 from distllm.domain.models import Document
 from distllm.domain.tokens import estimate_tokens
@@ -30,7 +30,7 @@ OnRead = Callable[[int, int], None]
 class Request:
     """What a person asks for. `max_tokens` and `temperature` override the preset's where they are given."""
 
-    paths: Sequence[Path]
+    sources: Sequence[Source]
     preset: Preset
     model: str
     name: str | None = None
@@ -44,7 +44,7 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
 
     The same request made again after it was cut short is the same job.
     """
-    files = [(source.name, str(source.path), source.mtime) for source in find_files(request.paths)]
+    files = [(source.name, str(source.path), source.mtime) for source in request.sources]
     preset = request.preset
     temperature = preset.temperature if request.temperature is None else request.temperature
     questions = []
@@ -54,7 +54,7 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
     asked = [(template.name, template.text, max_tokens) for template, max_tokens, _ in questions]
     same = [[path for _, path, _ in files], asked, request.model, temperature, request.priority, request.name]
     job = NewJob(
-        name=request.name or _name_of(request.paths, preset),
+        name=request.name or f"{preset.name} on {_called(request.sources)}",
         preset=preset.name,
         model=request.model,
         params={"temperature": temperature},
@@ -120,7 +120,8 @@ def _reading(document: Document) -> NewReading | None:
     return NewReading(prefix_hash, estimate_tokens(system) + FRAME_TOKENS)
 
 
-def _name_of(paths: Sequence[Path], preset: Preset) -> str:
-    first = paths[0].resolve().name or str(paths[0])
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{preset.name} on {first}{more}"
+def _called(sources: Sequence[Source]) -> str:
+    folders = {source.path.parent.name for source in sources}
+    if len(sources) == 1:
+        return sources[0].name
+    return folders.pop() if len(folders) == 1 else f"{len(sources)} files"

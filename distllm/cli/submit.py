@@ -8,6 +8,7 @@ from distllm.cli.screen import Ticker, out, safe
 from distllm.cli.work import work
 from distllm.compose import model_for, open_fleet
 from distllm.config import Config, user_folder
+from distllm.documents import find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.intake import Request, build, create
@@ -46,11 +47,12 @@ def _preset(given: Submission) -> Preset:
 
 
 async def _submit(db: Path, config: Config, preset: Preset, given: Submission) -> int:
+    sources = find_files(given.paths)
     ticker = Ticker()
     clock = Clock()
     async with open_fleet(config) as fleet:
         model = await model_for(fleet, given.model, config)
-        request = Request(given.paths, preset, model, given.name, given.max_tokens, given.temperature, given.priority)
+        request = Request(sources, preset, model, given.name, given.max_tokens, given.temperature, given.priority)
         async with open_database(db) as database:
             job_id = await create(database, request, clock)
             if not given.detach:

@@ -21,13 +21,12 @@ from distllm.store.results import fail_unfit
 from distllm.store.sqlite import Tx
 from distllm.workers.base import Worker
 
-NO_WORKER_SECONDS = 30.0
-
 
 class Coordinator:
     """Works all runnable jobs of a database on the given workers. Its caller holds the coordinator's lock.
 
     `workers` come each with the number of seats that is configured for it, None to ask the server.
+    `no_worker_limit` is how many seconds it waits at first for a worker that can answer.
     """
 
     def __init__(
@@ -41,6 +40,7 @@ class Coordinator:
         request_timeout: float,
         max_retries: int,
         seats_in_all: int | None,
+        no_worker_limit: float,
         listener: Listener,
         clock: Clock,
         rng: Random,
@@ -53,6 +53,7 @@ class Coordinator:
         self._request_timeout = request_timeout
         self._max_retries = max_retries
         self._seats_in_all = seats_in_all
+        self._no_worker_limit = no_worker_limit
         self._tell = listener
         self._clock = clock
         self._rng = rng
@@ -76,7 +77,7 @@ class Coordinator:
     async def run(self, wanted: Callable[[int], bool]) -> None:
         """Work until no job that is `wanted` is left unfinished, or until told to stop.
 
-        Raises NoWorkerError if nobody could answer in the first 30 s, StoreError if the database is broken.
+        Raises NoWorkerError if nobody could answer at first, StoreError if the database is broken.
         """
         me, stations = await self._database.write(self._take_over)
         turns = self._turns = Turns(
@@ -164,16 +165,16 @@ class Coordinator:
         self._judged = windows, jobs
 
     def _mind_missing(self, stations: Sequence[Station], models: set[str], seconds: float) -> None:
-        """Give up after 30 s without anybody who could answer; later, say once that nobody can."""
+        """Give up if nobody could answer at first; later, say once that nobody can."""
         if any(station.health and station.health.healthy and models & station.windows().keys() for station in stations):
             self._said_nobody = False
             return
-        if self._said_nobody or seconds < NO_WORKER_SECONDS:
+        if self._said_nobody or seconds < self._no_worker_limit:
             return
         reasons = "; ".join(_why_not(station, models) for station in stations) or "no worker is configured"
         if not any(station.last_sign for station in stations):
             raise NoWorkerError(
-                f"nobody could answer in the first {NO_WORKER_SECONDS:.0f} s: {reasons}; "
+                f"nobody could answer in the first {self._no_worker_limit:.0f} s: {reasons}; "
                 "nothing is lost: mend it and run `distllm resume`"
             )
         self._said_nobody = True

@@ -1,5 +1,6 @@
 """Reading, beside the writer and never in its way. Statements stand on the views that people use too."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import aiosqlite
 
 from distllm.domain.errors import DistllmError, UsageError
+from distllm.store.migrate import upgrade
 
 Record = dict[str, Any]
 
@@ -89,6 +91,7 @@ async def open_reader(path: Path) -> AsyncIterator[Reader]:
     """Open a database to read it. It is never created: a missing one is an error of one line."""
     if not path.exists():
         raise DistllmError(f"there is no database {path} yet: `distllm submit` makes one, or name another with --db")
+    await asyncio.to_thread(upgrade, path)
     uri = f"{path.resolve().as_uri()}?mode=ro"
     async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
         await connection.execute("PRAGMA query_only=ON")

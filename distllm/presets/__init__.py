@@ -1,0 +1,12 @@
+"""Presets: questions kept in JSON files, and how they are put to a server.
+
+A file holds `prompts`, each with `name`, `text` (a string, or a list of lines) and, if its answer needs a
+bound of its own, `max_tokens`; and for all of them `description`, `max_tokens` and `temperature`. Questions
+have no placeholders: the document always comes first, on its own, and the question last.
+"""
+
+from distllm.presets.files import list_presets, load_preset
+from distllm.presets.preset import Preset, preset_of_prompts
+from distllm.presets.render import render_question, render_system
+
+__all__ = ["Preset", "list_presets", "load_preset", "preset_of_prompts", "render_question", "render_system"]

@@ -1,0 +1,111 @@
+"""Where preset files are found, and how they are read."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from distllm.domain.errors import UsageError
+from distllm.domain.models import Template
+from distllm.presets.preset import Preset
+
+_BUILT_IN = Path(__file__).parent
+
+
+def load_preset(name_or_path: str, folders: Sequence[Path] = ()) -> Preset:
+    """The preset of that name, or of that path to a .json file.
+
+    A user's own file `NAME.json` in one of `folders` wins over the built-in preset; the first folder wins.
+    Raises UsageError, in one line, if there is none or its file cannot be followed.
+    """
+    if name_or_path.lower().endswith(".json"):
+        return _read(Path(name_or_path))
+    found = _find(folders)
+    if name_or_path in found:
+        return _read(found[name_or_path])
+    names = sorted(found)
+    near = difflib.get_close_matches(name_or_path.casefold(), names, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError(
+        f"unknown preset {name_or_path!r}: {hint}there are {', '.join(names)}, or give a path to a .json file"
+    )
+
+
+def list_presets(folders: Sequence[Path] = ()) -> list[Preset]:
+    """Every preset that can be called by name, in the order of names.
+
+    Raises UsageError, in one line, if one of the files cannot be followed.
+    """
+    return [_read(path) for _, path in sorted(_find(folders).items())]
+
+
+def _find(folders: Sequence[Path]) -> dict[str, Path]:
+    """Each name with its file, the strongest where there are several."""
+    return {path.stem: path for folder in (_BUILT_IN, *reversed(folders)) for path in sorted(folder.glob("*.json"))}
+
+
+def _read(path: Path) -> Preset:
+    from pydantic import ValidationError
+
+    from distllm.presets.schema import PresetFile, first_fault
+
+    try:
+        content = PresetFile.model_validate(_decode(path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {first_fault(error)}") from None
+    if content.name not in (None, path.stem):
+        raise UsageError(f"{path}: name: the file's name makes it {path.stem!r}, not {content.name!r}; rename one")
+    names = [entry.name for entry in content.prompts]
+    for second, first in _repeated(names):
+        raise UsageError(
+            f"{path}: prompts[{second}].name: {names[second]!r} is the name of prompts[{first}] too; rename one"
+        )
+    return Preset(
+        name=path.stem,
+        description=content.description,
+        templates=tuple(Template(entry.name, entry.text, entry.max_tokens) for entry in content.prompts),
+        max_tokens=content.max_tokens,
+        temperature=content.temperature,
+    )
+
+
+def _decode(path: Path) -> object:
+    try:
+        # Some editors put a byte order mark first.
+        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_without_repetition)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such preset file; `distllm presets` lists the presets there are") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there"
+        ) from None
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply; a preset needs three levels") from None
+    except _RepeatedKeyError as error:
+        raise UsageError(f"{path}: the key {error} stands twice in one object; leave one out") from None
+
+
+class _RepeatedKeyError(Exception):
+    """JSON would silently keep the last of them."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RepeatedKeyError(repr(key))
+        found[key] = value
+    return found
+
+
+def _repeated(names: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Where a name comes again, with where it came first, whatever its case."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if (earlier := first.setdefault(name.casefold(), index)) != index:
+            yield index, earlier

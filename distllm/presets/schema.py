@@ -1,0 +1,90 @@
+"""What a preset file may hold, checked by pydantic. Imported only when a file is read."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
+
+
+def _joined(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
+    return value
+
+
+def _sendable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character") from None
+    if not text.strip():
+        raise ValueError("it is empty: write the question")
+    return text.strip()
+
+
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=64)]
+Text = Annotated[str, BeforeValidator(_joined), AfterValidator(_sendable)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PromptEntry(_Strict):
+    """One question; `text` is a string, or a list of lines."""
+
+    name: Name
+    text: Text
+    max_tokens: MaxTokens | None = None
+
+
+class PresetFile(_Strict):
+    """A whole file; `name` may be left out, for a preset is called by its file's name."""
+
+    prompts: Annotated[list[PromptEntry], Field(min_length=1)]
+    name: str | None = None
+    description: str = ""
+    max_tokens: MaxTokens = MAX_TOKENS
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = TEMPERATURE
+
+
+def first_fault(error: ValidationError) -> str:
+    """One line about the first thing that is wrong: its place, what it is, and the remedy."""
+    fault = error.errors(include_url=False)[0]
+    place = _place(fault["loc"])
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{place}: unknown key; {_remedy(fault['loc'])}"
+        case "missing":
+            return f"{place}: missing; add it"
+        case "string_pattern_mismatch":
+            return f"{place}: {fault['input']!r} is no name; use letters, digits, '_' and '-'"
+        case "value_error":
+            return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+        case "model_type":
+            return f"{place}: give an object in braces, {{…}}"
+        case _:
+            message = fault["msg"][:1].lower() + fault["msg"][1:]
+            return f"{place}: {message}, but it is {_shown(fault['input'])}"
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """`prompts[2].text`, counting from 0 as JSON tools do; the whole file has no place."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
+    return path.removeprefix(".") or "the file"
+
+
+def _remedy(loc: Sequence[int | str]) -> str:
+    model: type[BaseModel] = PromptEntry if len(loc) > 1 else PresetFile
+    known = sorted(model.model_fields)
+    near = difflib.get_close_matches(str(loc[-1]), known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

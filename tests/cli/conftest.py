@@ -1,0 +1,139 @@
+"""The real command in a process of its own, in an empty folder with an empty home."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.server import FakeServer
+
+DISTLLM = Path(sys.executable).parent / "distllm"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Cli:
+    """Runs commands in `folder`."""
+
+    folder: Path
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def database(self) -> Path:
+        """The database that commands use by default."""
+        return self.folder / "distllm.db"
+
+    async def start(self, *arguments: str) -> Process:
+        """Start a command and return while it runs."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTLLM")}
+        process = await asyncio.create_subprocess_exec(
+            DISTLLM,
+            *arguments,
+            cwd=self.folder,
+            env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120"},
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        self.processes.append(process)
+        return process
+
+    async def run(self, *arguments: str, seconds: float = 60.0) -> Done:
+        """Run a command to its end."""
+        return await self.finish(await self.start(*arguments), seconds)
+
+    async def finish(self, process: Process, seconds: float = 60.0) -> Done:
+        """Wait for a command's end."""
+        async with asyncio.timeout(seconds):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        return Done(process.returncode, out.decode(), err.decode())
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file in the folder."""
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def use(self, *servers: FakeServer, **more: Any) -> None:
+        """Configure the servers as workers."""
+        workers = [
+            {"id": f"w{i}", "type": "openai", "host": server.host, "port": server.port, "model": server.model}
+            for i, server in enumerate(servers)
+        ]
+        self.write("workers.json", json.dumps({"workers": workers} | more))
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database in SQL; no rows while there is none."""
+        if not self.database.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            try:
+                return connection.execute(statement).fetchall()
+            except sqlite3.OperationalError:
+                return []
+
+    async def until(self, met: Callable[[], object], seconds: float = 60.0) -> None:
+        """Poll until a condition holds; TimeoutError after `seconds`."""
+        async with asyncio.timeout(seconds):
+            while not met():
+                await asyncio.sleep(0.02)
+
+    def papers(self, count: int = 3, words: int = 80) -> Path:
+        """A folder of papers that are like no others."""
+        for number in range(count):
+            text = " ".join(f"paper{number}word{index}" for index in range(words))
+            self.write(f"papers/paper{number}.txt", text)
+        return self.folder / "papers"
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that a process has started, and theirs."""
+    found: set[int] = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):
+            continue
+        if parent == pid:
+            found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+async def cli(tmp_path: Path) -> AsyncIterator[Cli]:
+    """The command, in a folder of its own; what it leaves running is killed."""
+    runner = Cli(tmp_path)
+    (tmp_path / "home").mkdir()
+    yield runner
+    for process in runner.processes:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+            await process.communicate()

@@ -1,0 +1,86 @@
+"""A coordinator stops in order, takes over what the dead left, and gives up what is taken from it."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+from distllm.domain.models import Ask
+from distllm.store.fleet import know_worker, register
+from distllm.store.leases import claim
+from tests.dispatcher.conftest import MODEL, Bench, paper, store_job
+from tests.fakes.behaviour import HANGS, STALLS
+from tests.fakes.server import FakeServer
+
+
+async def test_told_to_stop_it_finishes_what_is_in_flight_and_gives_the_rest_back(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(5)], ["What?", "How?"])
+    async with FakeServer(seconds_per_token=0.02) as server, bench.coordinator(server) as coordinator:
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) >= 2)
+        coordinator.stop()
+        async with asyncio.timeout(5):
+            await run
+        asked = len(server.requests)
+    assert bench.rows("SELECT count(*) FROM results") == [(asked,)]
+    assert bench.rows("SELECT DISTINCT state, failures FROM prompts WHERE state <> 'done'") == [("pending", 0)]
+    bench.assert_consistent()
+
+
+async def test_told_to_stop_at_once_it_closes_its_sockets_and_charges_nothing(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?", "How?"])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave(STALLS)
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) == 1)
+        coordinator.abort()
+        async with asyncio.timeout(5):
+            await run
+        await server.until(lambda: server.requests[0].ended == "disconnected")
+    assert bench.rows("SELECT DISTINCT state, failures, losses FROM prompts") == [("pending", 0, 0)]
+    assert bench.rows("SELECT outcome FROM attempts") == [("released",)]
+    bench.assert_consistent()
+
+
+async def test_leases_of_a_dead_coordinator_are_taken_back_at_once(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(6)], ["What?", "How?"])
+    dead = await bench.database.write(lambda tx: register(tx, "host", 1, 3.0))
+    worker = await bench.database.write(lambda tx: know_worker(tx, "http://gone:1", "gone", "openai"))
+    asks = [Ask(worker, {MODEL: 10_000}, 5)] * 4
+    groups = await bench.database.write(lambda tx: claim(tx, asks, [], dead, 3.0))
+    assert len(groups) == 4
+    async with FakeServer() as server:
+        await bench.work(server, seconds=5)
+    assert bench.rows("SELECT count(*) FROM results") == [(12,)]
+    assert bench.rows("SELECT sum(losses), sum(failures) FROM prompts") == [(8, 0)]
+    bench.assert_consistent()
+
+
+async def test_a_prompt_that_is_cancelled_elsewhere_is_stopped_at_the_server(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    await store_job(bench.database, [paper(1)], ["How?"], name="other")
+    async with FakeServer(slots=2) as server, bench.coordinator(server) as coordinator:
+        server.behave(HANGS, HANGS)
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) == 2)
+
+        with closing(sqlite3.connect(bench.database.path)) as other, other:
+            other.execute("UPDATE prompts SET state = 'cancelled', holder = NULL, finished_at = 5 WHERE job_id = 1")
+            other.execute("UPDATE job_counters SET leased = 0, cancelled = 1 WHERE job_id = 1")
+            other.execute("UPDATE jobs SET cancel_requested_at = 5, finished_at = 5 WHERE id = 1")
+        await server.until(lambda: any(seen.ended == "disconnected" for seen in server.requests))
+        ended = [seen for seen in server.requests if seen.ended == "disconnected"]
+        assert [seen.question for seen in ended] == ["What?"]
+        coordinator.abort()
+        await run
+    assert bench.rows("SELECT state FROM prompts ORDER BY id") == [("cancelled",), ("pending",)]
+
+
+async def test_a_job_that_is_submitted_meanwhile_is_worked_too(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(3)], ["What?"])
+    async with FakeServer(seconds_per_token=0.02) as server:
+        work = asyncio.create_task(bench.work(server))
+        await server.until(lambda: len(server.requests) >= 1)
+        await store_job(bench.database, [paper(9)], ["How?"], name="later")
+        await work
+        assert len(server.requests) == 4
+    bench.assert_consistent()
