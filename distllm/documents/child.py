@@ -16,7 +16,8 @@ import sys
 import threading
 from pathlib import Path
 
-from distllm.documents.kinds import LARGEST, Extract, extractor, kind_of, known_suffixes, refuse, sniff
+from distllm.documents.extract import Extract, refuse
+from distllm.documents.kinds import LARGEST, extractor, kind_of, known_suffixes, sniff
 
 TOO_MUCH_MEMORY = 77
 """The exit code of a child whose file took more memory than it may."""

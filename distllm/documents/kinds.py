@@ -1,9 +1,9 @@
 """The kinds of file that distllm reads, and how to tell them."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import PurePath
-from typing import NamedTuple
+
+from distllm.documents.extract import Extractor
 
 
 class Kind(StrEnum):
@@ -25,23 +25,6 @@ KINDS = {
 
 LARGEST = {Kind.TEXT: 64_000_000, Kind.MARKDOWN: 64_000_000, Kind.PDF: 500_000_000}
 """The largest file of each kind, in bytes, that is taken into memory."""
-
-
-class Extract(NamedTuple):
-    """What an extractor found in a file's bytes; `problem` says why there is no text, else None."""
-
-    text: str
-    title: str | None = None
-    pages: int | None = None
-    problem: str | None = None
-
-
-Extractor = Callable[[bytes], Extract]
-
-
-def refuse(problem: str, pages: int | None = None) -> Extract:
-    """Make the extract of a file that gives no text."""
-    return Extract("", pages=pages, problem=problem)
 
 
 def known_suffixes() -> str:

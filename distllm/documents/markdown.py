@@ -2,7 +2,7 @@
 
 import re
 
-from distllm.documents.kinds import Extract
+from distllm.documents.extract import Extract
 from distllm.documents.text import extract_text
 
 _FRONT_MATTER = re.compile(r"---\n(.*?)\n(?:---|\.\.\.)(?:\n|$)", re.DOTALL)

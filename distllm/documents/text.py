@@ -2,7 +2,7 @@
 
 import codecs
 
-from distllm.documents.kinds import Extract, refuse
+from distllm.documents.extract import Extract, refuse
 from distllm.documents.tidy import tidy
 
 _MARKS = (

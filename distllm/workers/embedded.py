@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distllm.domain.errors import DistllmError
@@ -27,6 +28,17 @@ START_LIMIT = 300.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a child that died is started anew; doubled each time until one answers a probe."""
 
+TINY_MODEL_SAMPLING = (
+    ("repeat_penalty", 1.1),
+    ("repeat_last_n", 128),
+    ("dry_multiplier", 0.8),
+    ("dry_allowed_length", 4),
+    ("dry_penalty_last_n", 512),
+    # Token 2 ends an answer: made likelier, so that it ends with its first thought.
+    ("logit_bias", ((2, 4.0),)),
+)
+"""What keeps the packaged model of 135 million parameters from repeating itself, and inventing, to its limit."""
+
 GRACE = 1.0
 """Seconds between closing the child's input and killing it."""
 
@@ -44,6 +56,8 @@ class EmbeddedWorker(OpenAIWorker):
 
     def __init__(self, spec: WorkerSpec, session: "aiohttp.ClientSession") -> None:
         self._file_name = _file_name(spec)
+        if spec.path is None:
+            spec = replace(spec, extra=(*TINY_MODEL_SAMPLING, *spec.extra))
         super().__init__(spec, session)
         self._child: _Child | None = None
         self._starting: asyncio.Task[None] | None = None

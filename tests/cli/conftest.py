@@ -95,7 +95,7 @@ class Cli:
     async def until(self, met: Callable[[], object], seconds: float = 60.0) -> None:
         """Poll until a condition holds; TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
-            while not met():
+            while not met():  # noqa: ASYNC110 - what another process does sets no event here
                 await asyncio.sleep(0.02)
 
     def papers(self, count: int = 3, words: int = 80) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pypdfium2 as pdfium
 
-from distllm.documents.kinds import Extract, refuse
+from distllm.documents.extract import Extract, refuse
 from distllm.documents.pdf.clean import Hyphens, clean_characters
 from distllm.documents.pdf.heads import set_heads_aside
 from distllm.documents.pdf.lines import Line, read_lines

@@ -1,0 +1,54 @@
+"""The rules of the house that machines can check: format, lint, types, import contracts, packaging."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "format", "--check", "."],
+        ["ruff", "check", "."],
+        ["mypy"],
+        ["lint-imports"],
+    ],
+    ids=["format", "lint", "types", "imports"],
+)
+def test_the_house_rules_hold(command: list[str]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wheel_carries_its_migrations_and_never_names_the_model_package(tmp_path: Path) -> None:
+    uv = shutil.which("uv")
+    assert uv is not None
+    build = [uv, "build", "--wheel", "--quiet", "--out-dir", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    for path in ROOT.joinpath("migrations").rglob("*.py"):
+        assert f"distllm/{path.relative_to(ROOT)}" in names
+    for path in ROOT.joinpath("distllm/presets").glob("*.json"):
+        assert str(path.relative_to(ROOT)) in names
+    assert "Name: distllm-queue" in metadata
+    assert "smollm2" not in metadata
+    assert "Provides-Extra: local" in metadata
+
+
+def test_help_costs_no_http_client_orm_or_migration_tool() -> None:
+    code = (
+        "import sys; from distllm.cli.app import run; run(['--help']);"
+        "print([name for name in ('aiohttp', 'sqlalchemy', 'alembic', 'aiosqlite', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
