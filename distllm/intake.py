@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from distllm.documents import DocumentReader, Source
@@ -24,6 +25,8 @@ FRAME_TOKENS = 16
 
 OnRead = Callable[[int, int], None]
 """Told how many files of how many have been read."""
+
+ReadAs = Callable[[str], NewReading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,14 @@ async def _read(
     clock: Clock,
 ) -> None:
     """Read all files at once, as many as the reader has hands; commit whatever is ready together."""
-    finished: asyncio.Queue[tuple[int, Document, NewReading | None]] = asyncio.Queue()
+    finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue()
 
     async def read(ordinal: int, path: str) -> None:
         document = await reader.read(Path(path))
-        finished.put_nowait((ordinal, document, _reading(document)))
+        read_as = lru_cache(maxsize=1)(_reading)
+        # Counted here, not in the transaction, which others wait for.
+        read_as(document.text)
+        finished.put_nowait((ordinal, document, read_as))
 
     done = 0
     async with asyncio.TaskGroup() as group:
@@ -103,20 +109,18 @@ async def _read(
             while not finished.empty():
                 batch.append(finished.get_nowait())
 
-            def transaction(tx: Tx, batch: list[tuple[int, Document, NewReading | None]] = batch) -> None:
-                for ordinal, document, reading in batch:
-                    save_document(tx, job_id, ordinal, document, reading, clock.now())
+            def transaction(tx: Tx, batch: list[tuple[int, Document, ReadAs]] = batch) -> None:
+                for ordinal, document, read_as in batch:
+                    save_document(tx, job_id, ordinal, document, read_as, clock.now())
 
             await database.write(transaction)
             done += len(batch)
             on_read(done, len(unread))
 
 
-def _reading(document: Document) -> NewReading | None:
-    if document.problem is not None:
-        return None
-    system = render_system(document.text)
-    prefix_hash = hashlib.sha256(system.encode("utf-8", "surrogatepass")).hexdigest()
+def _reading(text: str) -> NewReading:
+    system = render_system(text)
+    prefix_hash = hashlib.sha256(system.encode("utf-8")).hexdigest()
     return NewReading(prefix_hash, estimate_tokens(system) + FRAME_TOKENS)
 
 

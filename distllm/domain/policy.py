@@ -64,7 +64,7 @@ def verdict(outcome: Outcome, *, failures: int, max_retries: int, now: float, rn
 
 def backoff(failures: int, rng: Random) -> float:
     """Seconds to wait after a failure that had `failures` before it: 0.5 * 2**failures, give or take half."""
-    return min(BACKOFF_SECONDS * 2.0**failures, LONGEST_BACKOFF_SECONDS) * rng.uniform(0.5, 1.5)
+    return min(BACKOFF_SECONDS * 2.0 ** min(failures, 64), LONGEST_BACKOFF_SECONDS) * rng.uniform(0.5, 1.5)
 
 
 def limits(

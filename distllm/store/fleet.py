@@ -34,8 +34,17 @@ _KNOW = _known.on_conflict_do_update(
 ).returning(workers.c.id)
 
 
+# A name is one worker's: what had it before, at another address, is known by that address from now on.
+_MOVED = (
+    update(workers)
+    .where(workers.c.name == bindparam("name_is"), workers.c.identity != bindparam("identity_is"))
+    .values(name=workers.c.identity)
+)
+
+
 def know_worker(tx: Tx, identity: str, name: str, kind: str) -> int:
     """The id of the worker with this identity, which is added if it is new."""
+    tx.run(_MOVED, {"identity_is": identity, "name_is": name})
     return int(tx.value(_KNOW, {"identity": identity, "name": name, "type": kind}))
 
 

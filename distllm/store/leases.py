@@ -1,5 +1,6 @@
 """Leases: who may send a prompt. The fence is the lease number, which only a claim raises."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,6 @@ from distllm.store.tables import attempts, documents, jobs, prompts, readings, r
 
 SQLITE_COUNTERS = 0
 """On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""
-
-_JOBS_LOOKED_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,6 @@ _RUNNABLE = (
         one_of(jobs.c.model, "models"),
     )
     .order_by(jobs.c.priority.desc(), jobs.c.served_at, jobs.c.id)
-    .limit(bindparam("jobs_looked_at"))
 )
 
 _READY = (
@@ -124,7 +122,7 @@ TAKE = (
 _SERVED = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
-    .values(served_at=bindparam("now"), started_at=func.coalesce(jobs.c.started_at, bindparam("now")))
+    .values(served_at=bindparam("served"), started_at=func.coalesce(jobs.c.started_at, bindparam("now")))
 )
 
 _PLACED = update(readings).where(readings.c.id == bindparam("reading")).values(worker_id=bindparam("worker"))
@@ -146,17 +144,19 @@ def claim(tx: Tx, asks: Iterable[Ask], held: Iterable[int], me: int, now: float)
     """Lease prompts for each of `asks` that can have some, in order. `held` are the readings on other seats."""
     taken = set(held)
     groups = []
-    for ask in asks:
-        group = _claim_one(tx, ask, taken, me, now)
+    for turn, ask in enumerate(asks):
+        # Seats that ask at the same moment are served one after another too.
+        group = _claim_one(tx, ask, taken, me, now, now + turn * 1e-6)
         if group is not None:
             taken.add(group.reading_id)
             groups.append(group)
     return groups
 
 
-def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float) -> Group | None:
+def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float, served: float) -> Group | None:
     values: dict[str, Any] = {
         "now": now,
+        "served": served,
         "worker": ask.worker_id,
         "left_alone_since": now - ask.patience,
         "count": ask.limit,
@@ -168,7 +168,7 @@ def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float) -> Group |
         group = None if window is None else _take(tx, ask.reading, values | {"window": window})
         if group is not None:
             return group
-    for job_id, model in tx.rows(_RUNNABLE, {"models": as_list(ask.windows), "jobs_looked_at": _JOBS_LOOKED_AT}):
+    for job_id, model in tx.rows(_RUNNABLE, {"models": as_list(ask.windows)}):
         values["window"] = ask.windows[model]
         reading_id = tx.value(PICK_READING, values | {"job": job_id})
         if reading_id is not None:
@@ -182,7 +182,7 @@ def _take(tx: Tx, reading_id: int, values: dict[str, Any]) -> Group | None:
     if not leases:
         return None
     for (job_id, part), count in _by_job(leases).items():
-        tx.run(_SERVED, {"job": job_id, "now": values["now"]})
+        tx.run(_SERVED, {"job": job_id, "now": values["now"], "served": values["served"]})
         count_moves(tx, job_id, part, PromptState.PENDING, PromptState.LEASED, count)
     tx.run(_PLACED, values)
     model, document, system = tx.rows(_READING, values)[0]
@@ -221,12 +221,6 @@ def release(tx: Tx, leases: Sequence[Lease]) -> None:
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
 
 
-_LEFT = (
-    select(prompts.c.job_id, prompts.c.parent_id.is_not(None), func.count())
-    .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
-    .group_by(prompts.c.job_id, prompts.c.parent_id.is_not(None))
-)
-
 # Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder.
 _RECLAIM = (
     update(prompts)
@@ -237,6 +231,7 @@ _RECLAIM = (
         available_at=bindparam("now"),
         losses=prompts.c.losses + literal_column("1"),
     )
+    .returning(prompts.c.job_id, prompts.c.parent_id)
 )
 
 _LOST = (
@@ -248,10 +243,11 @@ _LOST = (
 
 def reclaim(tx: Tx, me: int, now: float) -> int:
     """Take back all leases of dead coordinators; return how many. Safe only under the coordinator's lock."""
-    for job_id, part, count in tx.rows(_LEFT, {"me": me}):
+    lost = tx.rows(_RECLAIM, {"me": me, "now": now})
+    for (job_id, part), count in Counter((job_id, int(parent is not None)) for job_id, parent in lost).items():
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
     tx.run(_LOST, {"me": me, "now": now})
-    return tx.run(_RECLAIM, {"me": me, "now": now})
+    return len(lost)
 
 
 _HELD = select(*_LEASE_COLUMNS).where(prompts.c.state == LEASED, prompts.c.holder == bindparam("me"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distllm.domain.errors import DistllmError
+from distllm.store.locks import FileLock
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,7 +66,8 @@ def upgrade(path: Path) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    with connect(str(path)) as connection:
+    # The change to WAL fails at once, whatever the busy timeout, if two processes make it together.
+    with FileLock(path.with_name(path.name + "-writer")), connect(str(path)) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

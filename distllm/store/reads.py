@@ -106,6 +106,8 @@ async def query(path: Path, statement: str, limit: int) -> tuple[list[str], list
     """
     async with open_reader(path) as reader:
         connection = reader._connection
+        # Declared before the authorizer looks: SQLite declares them by a CREATE TABLE of its own.
+        await connection.execute_fetchall("SELECT 1 FROM json_each('[]'), json_tree('[]')")
         await connection.set_authorizer(_only_reading)
         try:
             async with connection.execute(statement) as cursor:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Outcome
@@ -63,7 +63,10 @@ _ended = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_C
 _ENDED = _ended.on_conflict_do_update(
     index_elements=[attempts.c.id],
     set_={name: _ended.excluded[name] for name in _END_COLUMNS},
-    where=or_(attempts.c.outcome.is_(None), attempts.c.outcome == literal_column("'lost'")),
+    where=or_(
+        attempts.c.outcome.is_(None),
+        and_(attempts.c.outcome == literal_column("'lost'"), _ended.excluded.outcome != literal_column("'lost'")),
+    ),
 )
 
 
@@ -235,12 +238,12 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
         if lease.parent_id is not None:
             tx.run(_PART_DONE, {"parent": lease.parent_id})
         return label, PromptState.DONE
-    charge = int(outcome.error_class == "broken")
     reason = outcome.error
     fails = isinstance(each.verdict, Failed)
+    charge = int(fails)
     due = each.finished_at
     if isinstance(each.verdict, Again):
-        due = each.verdict.at
+        charge, due = int(each.verdict.charged), each.verdict.at
     if isinstance(each.verdict, Refused):
         tx.run(_REFUSE, {"prompt_id": lease.prompt_id, "worker_id": each.sent.worker_id})
         fails = not tx.value(_WILLING, ours | {"others": as_list(each.others)})

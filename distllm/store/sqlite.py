@@ -98,11 +98,14 @@ class Writer:
         self._lock = writer_lock(path)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._loop, name="distllm-writer", daemon=True)
         self._thread.start()
 
     async def run(self, transaction: Callable[[Tx], T]) -> T:
         """Run `transaction` on the thread; return after its COMMIT. Raises StoreError if it did not happen."""
+        if self._closed:
+            raise StoreError(f"the database {self._path} is closed", passing=False)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -127,6 +130,7 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what was asked for, checkpoint and close."""
+        self._closed = True
         self._work.put(None)
         await asyncio.to_thread(self._thread.join)
 

@@ -1,7 +1,7 @@
 """Jobs being built: each step is one short transaction that can be repeated, so that any process can go on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,8 +124,9 @@ _SAVE_DOCUMENT = _SAVE_DOCUMENT.on_conflict_do_update(
     set_={name: _SAVE_DOCUMENT.excluded[name] for name in ("title", "pages", "characters", "problem", "text")},
     where=documents.c.problem.is_not(None),
 )
-_DOCUMENT_ID = select(documents.c.id).where(documents.c.sha256 == bindparam("sha"))
-_LAST_DOCUMENT = select(func.max(documents.c.id))
+_STORED = select(documents.c.id, documents.c.text, documents.c.problem)
+_BY_HASH = _STORED.where(documents.c.sha256 == bindparam("sha"))
+_NEWEST = _STORED.order_by(documents.c.id.desc()).limit(1)
 
 # All jobs share a reading: the same model and the same system message, whoever asked first.
 _SAVE_READING = (
@@ -146,9 +147,13 @@ _LINK = (
 
 
 def save_document(
-    tx: Tx, job_id: int, ordinal: int, document: Document, reading: NewReading | None, now: float
+    tx: Tx, job_id: int, ordinal: int, document: Document, read_as: Callable[[str], NewReading], now: float
 ) -> None:
-    """Store what was read from a file of a job. `reading` is None where the file has no text."""
+    """Store what was read from a file of a job.
+
+    A text that is stored already for the same bytes stays as it is, and is what this job asks about too;
+    `read_as` makes a reading of it.
+    """
     tx.run(
         _SAVE_DOCUMENT,
         {
@@ -161,19 +166,18 @@ def save_document(
             "text": document.text,
         },
     )
-    document_id = (
-        tx.value(_LAST_DOCUMENT, {}) if document.sha256 is None else tx.value(_DOCUMENT_ID, {"sha": document.sha256})
-    )
+    stored = tx.rows(_NEWEST, {}) if document.sha256 is None else tx.rows(_BY_HASH, {"sha": document.sha256})
+    document_id, text, problem = stored[0]
     reading_id = None
-    if reading is not None:
-        model = tx.value(_MODEL, {"job": job_id})
+    if problem is None:
+        model, reading = tx.value(_MODEL, {"job": job_id}), read_as(text)
         tx.run(
             _SAVE_READING,
             {
                 "model": model,
                 "prefix_hash": reading.prefix_hash,
                 "document_id": document_id,
-                "last": len(document.text),
+                "last": len(text),
                 "tokens": reading.tokens,
             },
         )

@@ -92,7 +92,7 @@ class Answer:
 
     def texts(self) -> tuple[str, str | None]:
         """The answer, and the thinking that came before it, both stripped."""
-        answer, thinking = "".join(self._texts).strip(), "".join(self._thoughts).strip()
+        answer, thinking = _whole(self._texts), _whole(self._thoughts)
         if answer.startswith("<think>"):
             inner, _, answer = answer.removeprefix("<think>").partition("</think>")
             thinking = f"{thinking}\n\n{inner.strip()}".strip()
@@ -110,6 +110,11 @@ class Answer:
             raise translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or call.max_tokens)
         if not answer:
             raise translator.sign(Sign.EMPTY)
+
+
+def _whole(pieces: list[str]) -> str:
+    """The pieces as one text; a character that came in two halves is joined, a half alone is replaced."""
+    return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "").strip()
 
 
 async def converse(
@@ -143,7 +148,7 @@ async def converse(
         answer="" if fault else text,
         thinking=thinking,
         finish_reason=None if fault else answer.finish_reason,
-        model=answer.model,
+        model=answer.model or call.model,
         usage=answer.usage,
         seconds=seconds,
         first_token_seconds=None if answer.first_token is None else answer.first_token - started,

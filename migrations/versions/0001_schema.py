@@ -414,5 +414,5 @@ def upgrade() -> None:
     op.execute(_progress("part_progress", 1, "JOIN"))
     op.execute(_WORKER_STATS)
     op.execute(_FAILURES)
-    op.execute("PRAGMA application_id = 1684829293")
+    op.execute("PRAGMA application_id = 1684827245")
     op.execute("PRAGMA user_version = 1")

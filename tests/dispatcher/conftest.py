@@ -33,6 +33,12 @@ def paper(number: int, words: int = 60) -> str:
     return " ".join(f"paper{number}word{index}" for index in range(words))
 
 
+def reading(text: str) -> NewReading:
+    """What a server will read for a text."""
+    system = render_system(text)
+    return NewReading(hashlib.sha256(system.encode()).hexdigest(), estimate_tokens(system))
+
+
 async def store_job(
     database: Database,
     papers: Sequence[str],
@@ -57,9 +63,7 @@ async def store_job(
     for ordinal, text in enumerate(papers):
         digest = hashlib.sha256(text.encode()).hexdigest()
         document = Document(digest, text, None, None, None)
-        system = render_system(text)
-        reading = NewReading(hashlib.sha256(system.encode()).hexdigest(), estimate_tokens(system))
-        await database.write(lambda tx, o=ordinal, d=document, r=reading: save_document(tx, job_id, o, d, r, 1.0))
+        await database.write(lambda tx, o=ordinal, d=document: save_document(tx, job_id, o, d, reading, 1.0))
     while not await database.write(lambda tx: build_prompts(tx, job_id, 2.0)):
         pass
     return job_id

@@ -40,7 +40,7 @@ class Writer:
         self._raw = seen.path == "/v1/completions"
 
     async def raw(self, text: str) -> None:
-        data, step = text.encode(), self._seen.behaviour.crumbs
+        data, step = text.encode(errors="backslashreplace"), self._seen.behaviour.crumbs
         for at in range(0, len(data), step or len(data)):
             await self._response.write(data[at : at + (step or len(data))])
             if step:

@@ -1,0 +1,117 @@
+"""What costs a retry, how long to wait, and how long a call may take."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distllm.domain.models import ErrorClass, Limits, Outcome, Usage
+from distllm.domain.policy import (
+    BACKOFF_SECONDS,
+    LONGEST_BACKOFF_SECONDS,
+    Again,
+    Done,
+    Failed,
+    Refused,
+    Verdict,
+    backoff,
+    limits,
+    proof,
+    verdict,
+)
+
+NOW = 1_800_000_000.0
+
+
+def judge(kind: ErrorClass | None, failures: int = 0, max_retries: int = 3) -> Verdict:
+    outcome = Outcome(kind, kind and "why", "", None, None, None, Usage(), 1.0, None)
+    return verdict(outcome, failures=failures, max_retries=max_retries, now=NOW, rng=Random(1))
+
+
+COSTS = {
+    ErrorClass.INPUT: "refused",
+    ErrorClass.CUT_INPUT: "refused",
+    ErrorClass.BROKEN: "a retry",
+    ErrorClass.BUSY: "a wait",
+    ErrorClass.REFUSED: "a wait",
+    ErrorClass.SETUP: "nothing",
+    ErrorClass.LOST: "nothing",
+    ErrorClass.RELEASED: "nothing",
+}
+
+
+@pytest.mark.parametrize("kind", ErrorClass)
+def test_what_an_error_costs(kind: ErrorClass) -> None:
+    judged = judge(kind)
+    match COSTS[kind]:
+        case "refused":
+            assert judged == Refused()
+        case "a retry":
+            assert isinstance(judged, Again)
+            assert judged.charged
+            assert NOW < judged.at <= NOW + 1.5 * BACKOFF_SECONDS
+        case "a wait":
+            assert isinstance(judged, Again)
+            assert not judged.charged
+            assert NOW < judged.at <= NOW + 3 * BACKOFF_SECONDS
+        case _:
+            assert judged == Again(NOW, charged=False)
+
+
+def test_an_answer_is_an_answer_however_often_it_failed_before() -> None:
+    assert judge(None, failures=99) == Done()
+
+
+def test_three_retries_are_four_attempts() -> None:
+    judged = [judge(ErrorClass.BROKEN, failures) for failures in range(4)]
+    assert [isinstance(each, Again) for each in judged] == [True, True, True, False]
+    assert judged[3] == Failed()
+    assert judge(ErrorClass.BROKEN, 0, max_retries=0) == Failed()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ErrorClass if kind is not ErrorClass.BROKEN])
+def test_nothing_else_ever_uses_up_the_retries(kind: ErrorClass) -> None:
+    assert judge(kind, failures=99) != Failed()
+
+
+@given(st.integers(0, 50), st.integers())
+def test_a_wait_is_half_a_second_doubled_for_each_failure_give_or_take_half(failures: int, seed: int) -> None:
+    middle = min(0.5 * 2**failures, LONGEST_BACKOFF_SECONDS)
+    assert 0.5 * middle <= backoff(failures, Random(seed)) <= 1.5 * middle
+
+
+def test_waits_grow_until_they_are_longest() -> None:
+    waits = [sum(backoff(failures, Random(seed)) for seed in range(50)) for failures in range(12)]
+    assert all(a < b for a, b in pairwise(waits[:10]))
+    assert waits[11] / 50 < LONGEST_BACKOFF_SECONDS * 1.2
+
+
+def test_a_wait_is_bounded_however_many_retries_a_person_allows() -> None:
+    assert backoff(5000, Random(1)) <= 1.5 * LONGEST_BACKOFF_SECONDS
+
+
+def test_the_limits_of_a_call_are_those_that_were_promised() -> None:
+    assert limits(sent_tokens=40_000, max_tokens=500, request_timeout=300) == Limits(1100, 60, 1100 + 2000)
+    known = limits(sent_tokens=40_000, max_tokens=500, request_timeout=300, prefill_rate=100, decode_rate=20)
+    assert known == Limits(700, 60, 700 + 100)
+
+
+@pytest.mark.parametrize(
+    ("read", "sent", "needs", "window", "said"),
+    [
+        (1000, 1000, 1500, 8192, "proven"),
+        (600, 1000, 1500, 8192, "proven"),
+        (599, 1000, 1500, 8192, "unproven"),
+        (1000, 1000, 1500, 1500, "proven"),
+        (1000, 1000, 1501, 1500, "unproven"),
+        (None, 1000, 1500, 8192, "unproven"),
+        (1000, 1000, 1500, None, "unproven"),
+        (1000, 0, 100, 8192, "proven"),
+    ],
+)
+def test_what_was_read_is_proven_only_by_figures(
+    read: int | None, sent: int, needs: int, window: int | None, said: str
+) -> None:
+    assert proof(read_tokens=read, sent_tokens=sent, needs=needs, window=window) == said

@@ -1,0 +1,241 @@
+"""What the tests of the store share: a database to write to, jobs made by the real functions, and its checks."""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+from distllm.domain.models import Ask, Document, ErrorClass, Outcome, Template, Usage
+from distllm.domain.policy import Verdict, verdict
+from distllm.domain.states import PromptState
+from distllm.store.fleet import know_worker, register
+from distllm.store.leases import Group, Lease, claim, reclaim
+from distllm.store.results import Sent, Settlement, record_sent, settle
+from distllm.store.sqlite import Tx
+from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
+
+T = TypeVar("T")
+NOW = 1_800_000_000.0
+MODEL = "llama-8b"
+QUESTION_TOKENS = 10
+MAX_TOKENS = 100
+HUGE = 1_000_000
+
+
+@dataclass
+class Store:
+    """A migrated database, and one connection on which transactions run whole."""
+
+    path: Path
+    connection: sqlite3.Connection
+    _attempts: Iterable[int] = field(default_factory=lambda: count(1))
+
+    def write(self, transaction: Callable[[Tx], T]) -> T:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            value = transaction(Tx(self.connection))
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        return value
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement, values).fetchall()
+
+    def value(self, statement: str, *values: Any) -> Any:
+        return self.connection.execute(statement, values).fetchone()[0]
+
+    def prompt(self, prompt_id: int, columns: str) -> tuple[Any, ...]:
+        return self.rows(f"SELECT {columns} FROM prompts WHERE id = ?", prompt_id)[0]
+
+    def states(self, job_id: int) -> dict[str, int]:
+        return dict(self.rows("SELECT state, count(*) FROM prompts WHERE job_id = ? GROUP BY state", job_id))
+
+    def coordinator(self, now: float = NOW) -> int:
+        return self.write(lambda tx: register(tx, "here", 1, now))
+
+    def worker(self, name: str) -> int:
+        return self.write(lambda tx: know_worker(tx, f"http://{name}:8080", name, "openai"))
+
+    def take(
+        self, me: int, worker: int, *, now: float = NOW, held: Sequence[int] = (), limit: int = 50, **more: Any
+    ) -> Group | None:
+        """What one seat gets; the windows of its worker are huge unless they are given."""
+        ask = Ask(worker, more.pop("windows", {MODEL: HUGE}), limit, **more)
+        groups = self.write(lambda tx: claim(tx, [ask], held, me, now))
+        return groups[0] if groups else None
+
+    def must_take(self, me: int, worker: int, **more: Any) -> Group:
+        group = self.take(me, worker, **more)
+        assert group is not None
+        return group
+
+    def reclaim(self, now: float = NOW) -> int:
+        """A new coordinator takes over; its id."""
+        me = self.coordinator(now)
+        self.write(lambda tx: reclaim(tx, me, now))
+        return me
+
+    def send(self, me: int, worker: int, lease: Lease, now: float = NOW) -> Sent:
+        sent = self.unwritten(me, worker, lease, now)
+        self.write(lambda tx: record_sent(tx, [sent]))
+        return sent
+
+    def unwritten(self, me: int, worker: int, lease: Lease, now: float = NOW) -> Sent:
+        """An attempt that no commit has told of yet."""
+        return Sent((me << 32) + next(iter(self._attempts)), lease, worker, me, now, lease.needs - MAX_TOKENS)
+
+    def settle(self, *ends: Settlement) -> int:
+        return self.write(lambda tx: settle(tx, ends))
+
+
+def outcome(error: ErrorClass | None = None, answer: str = "forty-two", finish_reason: str = "stop") -> Outcome:
+    if error is not None:
+        return Outcome(error, f"{error}, says the server", "", None, None, None, Usage(), 3.0, None)
+    return Outcome(None, None, answer, None, finish_reason, MODEL, Usage(500, 400, 7, 1.0, 2.0), 3.0, 1.0)
+
+
+def end(
+    sent: Sent,
+    error: ErrorClass | None = None,
+    *,
+    answer: str = "forty-two",
+    finish_reason: str = "stop",
+    now: float = NOW + 3,
+    others: tuple[int, ...] = (),
+    judged: Verdict | None = None,
+) -> Settlement:
+    """How an attempt ended, judged by the real policy with three retries."""
+    ended = outcome(error, answer, finish_reason)
+    if judged is None:
+        judged = verdict(ended, failures=sent.lease.failures, max_retries=3, now=now, rng=Random(0))
+    return Settlement(sent, ended, judged, "proven", now, others)
+
+
+def paper(text: str, *, data: bytes | None = None, problem: str | None = None) -> Document:
+    """A document with the hash of its bytes, which are its text unless they are given."""
+    sha256 = hashlib.sha256(text.encode() if data is None else data).hexdigest()
+    return Document(sha256, "" if problem else text, "A title", None, problem)
+
+
+def reading(text: str) -> NewReading:
+    """One token a character, so that tests can choose lengths."""
+    return NewReading(hashlib.sha256(text.encode()).hexdigest(), len(text))
+
+
+def request(
+    files: Sequence[str],
+    questions: Sequence[str] = ("findings", "limits"),
+    *,
+    model: str = MODEL,
+    priority: int = 0,
+    same: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> NewJob:
+    """A request; all with the same `same` are one, and without it each is its own."""
+    asked = [(Template(name, f"What are its {name}?"), MAX_TOKENS, QUESTION_TOKENS) for name in questions]
+    key = f"request {next(_requests)}" if same is None else same
+    return NewJob(
+        "job", "research", model, params or {}, priority, key, asked, [(name, f"/papers/{name}", NOW) for name in files]
+    )
+
+
+_requests = count()
+
+
+def build_all(store: Store, job_id: int, now: float = NOW) -> None:
+    while not store.write(lambda tx: build_prompts(tx, job_id, now)):
+        pass
+
+
+def save_all(store: Store, job_id: int, papers: Sequence[Document], first: int = 0) -> None:
+    def transaction(tx: Tx) -> None:
+        for ordinal, document in enumerate(papers, first):
+            save_document(tx, job_id, ordinal, document, reading, NOW)
+
+    store.write(transaction)
+
+
+def add_job(
+    store: Store, papers: Sequence[Document | str], questions: Sequence[str] = ("findings",), **more: Any
+) -> int:
+    """A whole job: each of `papers` is a document or a text."""
+    documents = [paper(each) if isinstance(each, str) else each for each in papers]
+    asked = request([f"{place}.txt" for place in range(len(documents))], questions, **more)
+    job_id = store.write(lambda tx: create_job(tx, asked, NOW))
+    save_all(store, job_id, documents)
+    build_all(store, job_id)
+    return job_id
+
+
+def split(store: Store, parent_id: int, parts: int) -> list[int]:
+    """Let a prompt wait for parts of it, as the splitting of a long paper does."""
+    columns = "job_id, document_id, reading_id, template_id, tokens"
+    store.connection.execute("BEGIN IMMEDIATE")
+    store.connection.execute("UPDATE prompts SET waits_for = ? WHERE id = ?", (parts, parent_id))
+    made = [
+        store.value(
+            f"INSERT INTO prompts ({columns}, parent_id) SELECT {columns}, id FROM prompts WHERE id = ? RETURNING id",
+            parent_id,
+        )
+        for _ in range(parts)
+    ]
+    store.connection.execute(
+        "INSERT INTO job_counters (job_id, coordinator_id, part, pending) "
+        "SELECT job_id, 0, 1, ? FROM prompts WHERE id = ? "
+        "ON CONFLICT DO UPDATE SET pending = pending + excluded.pending",
+        (parts, parent_id),
+    )
+    store.connection.execute("COMMIT")
+    return made
+
+
+_STATE_COUNTS = ", ".join(f"sum({{0}}{state}{{1}}) AS {state}" for state in PromptState)
+_COUNTED = f"""
+SELECT job_id, part, {_STATE_COUNTS.format("", "")}, sum(completion_tokens), sum(prompt_tokens), sum(truncated)
+  FROM job_counters GROUP BY job_id, part
+"""
+_ROWS = f"""
+SELECT p.job_id, p.parent_id IS NOT NULL AS part, {_STATE_COUNTS.format("p.state = '", "'")},
+       coalesce(sum(r.completion_tokens), 0), coalesce(sum(r.prompt_tokens), 0),
+       coalesce(sum(r.finish_reason = 'length'), 0)
+  FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id GROUP BY 1, 2
+"""
+# Each finds nothing in a database that keeps its promises.
+_FAULTS = {
+    "leased without a holder": "SELECT id FROM prompts WHERE (state = 'leased') <> (holder IS NOT NULL)",
+    "done without a result, or a result of another": (
+        "SELECT p.id FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id "
+        "WHERE (p.state = 'done') <> (r.prompt_id IS NOT NULL)"
+    ),
+    "a result whose attempt did not give it": (
+        "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
+        "WHERE a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done'"
+    ),
+    "waits for another number of parts than it has unfinished": (
+        "SELECT p.id FROM prompts p WHERE p.waits_for <> "
+        "(SELECT count(*) FROM prompts c WHERE c.parent_id = p.id AND c.state <> 'done')"
+    ),
+    "a job that ended too early or too late": (
+        "SELECT j.id FROM jobs j WHERE (j.finished_at IS NULL) <> (j.submitted_at IS NULL OR EXISTS "
+        "(SELECT 1 FROM prompts p WHERE p.job_id = j.id AND p.state IN ('pending', 'leased')))"
+    ),
+}
+
+
+def assert_consistent(connection: sqlite3.Connection, *, thoroughly: bool = True) -> None:
+    """What is true of the database between any two transactions."""
+    for fault, statement in _FAULTS.items():
+        found = connection.execute(statement).fetchall()
+        assert not found, f"{fault}: {found}"
+    counted = {row[:2]: row[2:] for row in connection.execute(_COUNTED) if any(row[2:])}
+    rows = {row[:2]: row[2:] for row in connection.execute(_ROWS)}
+    assert counted == rows
+    if thoroughly:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

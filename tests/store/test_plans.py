@@ -1,0 +1,193 @@
+"""What is run for every prompt costs the same at a million of them: plans, not timings."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+
+from distllm.domain.models import ErrorClass
+from distllm.domain.policy import Failed
+from distllm.store import leases
+from distllm.store.leases import claim, reclaim, release, release_strangers
+from distllm.store.reads import Reader
+from distllm.store.results import fail_unfit
+from distllm.store.sqlite import _sql
+from tests.store.store_kit import MODEL, NOW, Store, add_job, end, paper, split
+
+# Only these are short, however long the table is.
+SHORT = ("ix_prompts_held", "ix_attempts_open")
+WHOLE = re.compile(
+    rf"SCAN (?:\w+ )?(prompts|attempts|results|p|a|r)\b(?! USING (COVERING )?INDEX ({'|'.join(SHORT)})\b)"
+)
+
+
+class Recorder(sqlite3.Connection):
+    """Keeps each statement that was run, with its values."""
+
+    seen: dict[str, Any]
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        if hasattr(self, "seen"):
+            self.seen[statement] = values
+        return super().execute(statement, values)
+
+    def executemany(self, statement: str, rows: Any, /) -> sqlite3.Cursor:
+        if hasattr(self, "seen") and (kept := list(rows)):
+            self.seen[statement] = kept[0]
+            rows = kept
+        return super().executemany(statement, rows)
+
+
+class RecordingReader(Reader):
+    """Keeps each statement that was asked, with its values."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        super().__init__(connection)
+        self.seen: dict[str, Any] = {}
+
+    async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
+        self.seen[statement] = values
+        return await super().rows(statement, **values)
+
+
+@pytest.fixture(scope="module")
+def large(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thousand papers, five questions each; some answers, some failures, some in flight."""
+    path = tmp_path_factory.mktemp("plans") / "large.db"
+    path.write_bytes(template.read_bytes())
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        store = Store(path, connection)
+        questions = ["findings", "limits", "method", "question", "use"]
+        for job in range(2):
+            add_job(store, [paper(f"paper {job} {place} " + "x" * (place % 50)) for place in range(500)], questions)
+        me, worker = store.coordinator(), store.worker("studio")
+        ends = []
+        for turn in range(40):
+            for lease in store.must_take(me, worker, now=NOW + turn).leases:
+                ends.append(end(store.unwritten(me, worker, lease), ErrorClass.BROKEN if turn % 8 == 0 else None))
+        store.settle(*ends[:-10])
+        split(store, store.value("SELECT max(id) FROM prompts WHERE state = 'pending' AND tokens < 130"), 2)
+    return path
+
+
+@pytest.fixture(params=["never analysed", "analysed"])
+def recorded(request: pytest.FixtureRequest, large: Path, tmp_path: Path) -> Iterator[tuple[Store, Recorder]]:
+    path = tmp_path / "d.db"
+    path.write_bytes(large.read_bytes())
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Recorder)) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        if request.param == "analysed":
+            connection.execute("ANALYZE")
+        connection.seen = {}
+        yield Store(path, connection), connection
+
+
+def plan(connection: sqlite3.Connection, statement: str, values: Any) -> list[str]:
+    return [row[3] for row in sqlite3.Connection.execute(connection, f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+def named(connection: Recorder, statement: Any) -> list[str]:
+    """The plan of a statement that was run."""
+    text = _sql(statement)[0]
+    return plan(connection, text, connection.seen[text])
+
+
+def work(store: Store) -> None:
+    """Everything that a coordinator does to prompts."""
+    dead, worker, other = store.coordinator(), store.worker("studio"), store.worker("other")
+    store.send(dead, worker, store.must_take(dead, worker, now=NOW + 90).leases[0])
+    me = store.coordinator()
+    store.write(lambda tx: reclaim(tx, me, NOW + 100))
+    group = store.must_take(me, worker, now=NOW + 100, held=[3, 4], patience=9)
+    sent = [store.send(me, worker, lease) for lease in group.leases]
+    store.settle(
+        end(sent[0]),
+        end(sent[1], ErrorClass.BROKEN),
+        end(sent[2], ErrorClass.INPUT, others=(other,)),
+        end(sent[3], ErrorClass.BROKEN, judged=Failed()),
+    )
+    store.write(lambda tx: release_strangers(tx, me, set()))
+    again = store.must_take(me, worker, now=NOW + 101, reading=group.reading_id, limit=1)
+    store.write(lambda tx: release(tx, again.leases))
+    part = store.value("SELECT id FROM prompts WHERE parent_id IS NOT NULL LIMIT 1")
+    reading = store.prompt(part, "reading_id")[0]
+    parts = [each for each in store.must_take(me, worker, reading=reading).leases if each.parent_id]
+    store.settle(end(store.send(me, worker, parts[0])))
+    store.settle(end(store.send(me, worker, parts[1]), ErrorClass.BROKEN, judged=Failed()))
+    store.write(lambda tx: claim(tx, [], [], me, NOW))
+    store.write(lambda tx: fail_unfit(tx, [MODEL], 150, NOW + 102))
+
+
+def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    work(store)
+    # For a new row that others may refer to, a plan names scans that SQLite runs only to mend a broken reference.
+    registered = ("INSERT INTO coordinators", "INSERT INTO workers")
+    seen = connection.seen.items()
+    written = {text: values for text, values in seen if ":" in text and not text.startswith(registered)}
+    assert len(written) > 20
+    for text, values in written.items():
+        steps = plan(connection, text, values)
+        assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+
+
+def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    work(store)
+    steps = named(connection, leases.PICK_READING)
+    assert any(re.match(r"SEARCH prompts USING INDEX ix_prompts_ready \(job_id=\?", step) for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_the_prompts_of_a_reading_are_taken_by_its_index(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    work(store)
+    steps = named(connection, leases.TAKE)
+    assert "SEARCH prompts USING INDEX ix_prompts_ready_reading (reading_id=?)" in steps, steps
+
+
+def test_leases_are_found_by_the_index_of_what_is_held(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    me = store.coordinator()
+    store.must_take(me, store.worker("studio"))
+    connection.seen = {}
+    store.write(lambda tx: reclaim(tx, me, NOW))
+    store.write(lambda tx: release_strangers(tx, me, set()))
+    searched = {text: values for text, values in connection.seen.items() if "prompts.holder" in text.split("WHERE")[-1]}
+    assert len(searched) >= 2
+    for text, values in searched.items():
+        steps = plan(connection, text, values)
+        assert any("ix_prompts_held" in step for step in steps), f"{text}\n{steps}"
+
+
+def test_lost_attempts_are_found_by_the_index_of_the_open_ones(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    work(store)
+    assert any("ix_attempts_open" in step for step in named(connection, leases._LOST))
+
+
+async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    async with aiosqlite.connect(store.path) as opened:
+        reader = RecordingReader(opened)
+        await reader.jobs()
+        await reader.job(1)
+        await reader.held(1)
+        await reader.unreadable(1)
+        await reader.failures(1, 5)
+        await reader.workers()
+        await reader.recent_attempts()
+        await reader.unfinished()
+        document = (await reader.documents(1, None))[0]["document_id"]
+        await reader.answers(1, document, None)
+        await reader.templates(1)
+    assert len(reader.seen) == 11
+    for text, values in reader.seen.items():
+        steps = plan(connection, text, values)
+        assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"

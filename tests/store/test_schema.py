@@ -1,0 +1,277 @@
+"""Migrations lead to the schema that the code speaks of, whole or not at all."""
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from distllm.domain.errors import DistllmError
+from distllm.domain.states import FINAL, PromptState
+from distllm.store.migrate import connect, migrations_folder, revision_of, revisions, upgrade
+from distllm.store.tables import metadata
+from tests.store.store_kit import Store, add_job
+
+PROGRESS = "job_id job state total pending leased done failed cancelled started_at finished_at"
+VIEWS = {
+    "answers": "job_id job document title prompt answer data model worker attempts finish_reason thinking proof "
+    "prompt_tokens cached_tokens completion_tokens sent_tokens parts reused_from seconds finished_at",
+    "job_progress": PROGRESS,
+    "part_progress": PROGRESS,
+    "worker_stats": "worker type healthy requests succeeded failed success_rate avg_seconds min_seconds max_seconds "
+    "requests_per_second tokens_per_second last_seen_at",
+    "failures": "job_id document prompt attempts worker error failed_at",
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tables_and_indexes(path: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """By name: the columns in order, and the constraints or the rest of the statement."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL "
+            "AND name NOT IN ('alembic_version', 'sqlite_sequence')"
+        ).fetchall()
+    schema = {}
+    for name, sql in found:
+        lines = [re.sub(r"\s+", " ", line).strip().rstrip(",") for line in sql.splitlines() if line.strip()]
+        constraints = sorted(line for line in lines if line.startswith("CONSTRAINT"))
+        schema[name] = ([line for line in lines if not line.startswith("CONSTRAINT")], constraints)
+    return schema
+
+
+def test_migrations_and_tables_agree(template: Path, tmp_path: Path) -> None:
+    declared = tmp_path / "declared.db"
+    engine = create_engine(f"sqlite:///{declared}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert tables_and_indexes(template) == tables_and_indexes(declared)
+
+
+def test_migrations_keep_the_conditions_of_the_partial_indexes(template: Path) -> None:
+    ready = "WHERE state = 'pending' AND waits_for = 0"
+    found = {name: " ".join(lines) for name, (lines, _) in tables_and_indexes(template).items()}
+    assert found["ix_prompts_ready"].endswith(f"(job_id, tokens DESC, reading_id, id) {ready}")
+    assert found["ix_prompts_ready_reading"].endswith(f"(reading_id) {ready}")
+    assert found["ix_prompts_held"].endswith("(holder) WHERE state = 'leased'")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_has_the_columns_that_were_promised(store: Store, view: str) -> None:
+    columns = [name for (name,) in store.rows(f"SELECT name FROM pragma_table_info('{view}')")]
+    assert columns == VIEWS[view].split()
+
+
+def test_documents_have_the_columns_that_were_promised(store: Store) -> None:
+    columns = {name for (name,) in store.rows("SELECT name FROM pragma_table_info('documents')")}
+    assert columns >= {"id", "sha256", "title", "pages", "characters", "text", "problem"}
+
+
+def test_times_in_views_are_utc_text(store: Store) -> None:
+    add_job(store, [])
+    assert store.rows("SELECT finished_at FROM job_progress") == [("2027-01-15T08:00:00Z",)]
+
+
+def test_the_check_of_states_and_the_table_of_states_agree(template: Path) -> None:
+    checks = " ".join(tables_and_indexes(template)["prompts"][1])
+    listed = re.search(r"ck_prompts_state CHECK \(state IN \((.*?)\)\)", checks)
+    final = re.search(r"ck_prompts_final_has_end CHECK \(\(state IN \((.*?)\)\)", checks)
+    assert listed is not None
+    assert final is not None
+    assert listed[1] == ", ".join(f"'{state}'" for state in PromptState)
+    assert set(re.findall(r"'(\w+)'", final[1])) == set(FINAL)
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ("state = 'leased'", "leased_has_holder"),
+        ("holder = 1", "leased_has_holder"),
+        ("state = 'done'", "final_has_end"),
+        ("state = 'failed'", "final_has_end"),
+        ("state = 'cancelled'", "final_has_end"),
+        ("finished_at = 5", "final_has_end"),
+        ("state = 'sleeping'", "state"),
+        ("waits_for = -1", "waits_for"),
+        ("template_id = NULL", "question"),
+        ("body = '{}'", "question"),
+    ],
+)
+def test_a_prompt_of_impossible_shape_cannot_be_stored(store: Store, change: str, check: str) -> None:
+    add_job(store, ["a paper"])
+    store.coordinator()
+    with pytest.raises(sqlite3.IntegrityError, match=f"ck_prompts_{check}$"):
+        store.rows(f"UPDATE prompts SET {change}")
+
+
+def test_a_second_result_of_a_prompt_cannot_be_stored(store: Store) -> None:
+    add_job(store, ["a paper"])
+    result = (
+        "INSERT INTO results (prompt_id, parts, seconds, finished_at, finish_reason, proof, model, answer) "
+        "VALUES (1, 1, 1, 1, 'stop', 'proven', 'm', 'a')"
+    )
+    store.rows("BEGIN")
+    store.rows(result)
+    with pytest.raises(sqlite3.IntegrityError, match=r"results\.prompt_id"):
+        store.rows(result)
+    store.rows("ROLLBACK")
+
+
+def test_a_number_is_no_text(store: Store) -> None:
+    add_job(store, ["a paper"])
+    with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value"):
+        store.rows("UPDATE prompts SET tokens = 'many'")
+
+
+def test_a_newer_schema_is_refused_in_one_line(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DistllmError, match="newer distllm") as refused:
+        upgrade(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_database_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE jobs (id)")
+    before = path.read_bytes()
+    with pytest.raises(DistllmError, match="another program"):
+        upgrade(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Notes about dams. " * 100)
+    with pytest.raises(DistllmError, match="cannot be read as a database"):
+        upgrade(path)
+    assert path.read_text() == "Notes about dams. " * 100
+
+
+def test_upgrading_a_current_file_changes_nothing(path: Path) -> None:
+    before = path.read_bytes()
+    upgrade(path)
+    assert path.read_bytes() == before
+    assert revision_of(path) == revisions()[-1]
+
+
+def test_a_new_file_is_marked_as_distllms(template: Path) -> None:
+    with closing(sqlite3.connect(template)) as connection:
+        assert connection.execute("PRAGMA application_id").fetchone() == (0x646C6C6D,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+_UPGRADER = """
+import sys
+from pathlib import Path
+from alembic import command
+from distllm.store.migrate import upgrade
+for line in sys.stdin:
+    try:
+        upgrade(Path(line.strip()))
+    except Exception as error:
+        print(type(error).__name__, str(error).replace(chr(10), " "), flush=True)
+    else:
+        print("upgraded", flush=True)
+"""
+
+
+def test_two_processes_that_upgrade_a_new_file_at_once_both_succeed(tmp_path: Path) -> None:
+    command_line = [sys.executable, "-c", _UPGRADER]
+    pipes = [subprocess.Popen(command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for attempt in range(25):
+            path = tmp_path / f"{attempt}.db"
+            for process in pipes:
+                assert process.stdin is not None
+                process.stdin.write(f"{path}\n")
+                process.stdin.flush()
+            assert [process.stdout.readline() for process in pipes if process.stdout] == ["upgraded\n"] * 2
+            assert revision_of(path) == revisions()[-1]
+    finally:
+        for process in pipes:
+            process.communicate(timeout=30)
+
+
+def broken_migrations(folder: Path, revision: str, after: str | None) -> Config:
+    """A copy of the migrations with one that creates a table and then fails."""
+    copy = Path(shutil.copytree(migrations_folder(), folder / "migrations"))
+    if after is None:
+        (copy / "versions" / "0001_schema.py").unlink()
+    copy.joinpath("versions", f"{revision}_breaks.py").write_text(
+        f"from alembic import op\n\nrevision = {revision!r}\ndown_revision = {after!r}\n"
+        "branch_labels = None\ndepends_on = None\n\n\ndef upgrade() -> None:\n"
+        '    op.execute("CREATE TABLE half (id INTEGER)")\n'
+        '    raise RuntimeError("killed midway")\n'
+    )
+    config = Config()
+    config.set_main_option("script_location", str(copy))
+    return config
+
+
+def run_to_head(config: Config, path: Path) -> None:
+    with connect(str(path)) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def names_in(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def test_a_migration_that_fails_midway_leaves_nothing(path: Path, tmp_path: Path) -> None:
+    before = names_in(path)
+    config = broken_migrations(tmp_path, "0002", after="0001")
+    with pytest.raises(RuntimeError, match="killed midway"):
+        run_to_head(config, path)
+    assert names_in(path) == before
+    assert revision_of(path) == "0001"
+
+
+def test_a_first_migration_that_fails_leaves_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    config = broken_migrations(tmp_path, "0001", after=None)
+    with pytest.raises(RuntimeError, match="killed midway"):
+        run_to_head(config, path)
+    assert names_in(path) == set()
+    upgrade(path)
+    assert revision_of(path) == revisions()[-1]
+
+
+def test_the_migrations_are_found_in_a_clone() -> None:
+    assert migrations_folder() == ROOT / "migrations"
+    assert revisions() == sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("0*.py"))
+
+
+@pytest.mark.long
+def test_a_wheel_carries_its_migrations(tmp_path: Path) -> None:
+    subprocess.run(
+        ["uv", "build", "--wheel", "--quiet", "--out-dir", str(tmp_path), str(ROOT)], check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "site")
+    assert {"distllm/migrations/env.py", "distllm/migrations/versions/0001_schema.py"} <= names
+    make = "import sys; from pathlib import Path; from distllm.store import migrate; migrate.upgrade(Path(sys.argv[1]))"
+    found = f"{make}; print(migrate.migrations_folder())"
+    ran = subprocess.run(
+        [sys.executable, "-c", found, str(tmp_path / "new.db")],
+        cwd=tmp_path / "site",
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.strip() == str(tmp_path / "site" / "distllm" / "migrations")
+    assert revision_of(tmp_path / "new.db") == revisions()[-1]
