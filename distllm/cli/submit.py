@@ -2,18 +2,16 @@
 
 import asyncio
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from distllm.cli.screen import Ticker, out, safe
-from distllm.cli.work import work
-from distllm.compose import model_for, open_fleet
+from distllm.compose.fleet import model_for, open_fleet
 from distllm.config import Config, user_folder
 from distllm.documents import find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
-from distllm.intake import Request, build, create
 from distllm.presets import Preset, load_preset, preset_of_prompts
-from distllm.store.database import open_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,17 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission) -
     clock = Clock()
     async with open_fleet(config) as fleet:
         model = await model_for(fleet, given.model, config)
+        if not given.detach:
+            fleet.warm_up()
+        # The store and the dispatcher take half a second to import: the worker starts meanwhile.
+        await asyncio.to_thread(import_module, "distllm.cli.work")
+        from distllm.cli.work import work
+        from distllm.intake import Request, build, create
+        from distllm.store.database import open_database
+
         request = Request(sources, preset, model, given.name, given.max_tokens, given.temperature, given.priority)
         async with open_database(db) as database:
             job_id = await create(database, request, clock)
-            if not given.detach:
-                fleet.warm_up()
             try:
                 await build(database, job_id, lambda done, total: ticker.show(f"{done} of {total} files read"), clock)
             finally:

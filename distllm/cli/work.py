@@ -6,7 +6,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from distllm.cli.screen import Ticker, number, out, safe, span
-from distllm.compose import Fleet, Run
+from distllm.compose.fleet import Fleet
+from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged

@@ -8,16 +8,16 @@ from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.probes import Probe
-from distllm.dispatcher.station import UNTOLD_WINDOW, Station
+from distllm.dispatcher.station import Station
 from distllm.dispatcher.turns import Turns
 from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoWorkerError
 from distllm.domain.events import Listener, Noticed
 from distllm.store.database import Database
+from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, register, retire
 from distllm.store.leases import reclaim
-from distllm.store.results import fail_unfit
 from distllm.store.sqlite import Tx
 from distllm.workers.base import Worker
 
@@ -149,17 +149,18 @@ class Coordinator:
         if any(station.health is None or not station.health.healthy for station in stations):
             return
         windows: dict[str, int] = {}
+        owners: dict[str, list[int]] = {}
         for station in stations:
             for model, window in station.windows().items():
                 windows[model] = max(window, windows.get(model, 0))
+                owners.setdefault(model, []).append(station.id)
         if (windows, jobs) == self._judged:
             return
         now = self._clock.now()
 
         def transaction(tx: Tx) -> None:
             for model, window in windows.items():
-                if window < UNTOLD_WINDOW:
-                    fail_unfit(tx, [model], window, now)
+                fail_unfit(tx, model, window, owners[model], now)
 
         await self._database.write(transaction)
         self._judged = windows, jobs

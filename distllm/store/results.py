@@ -10,11 +10,12 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.models import Outcome
 from distllm.domain.policy import Again, Done, Failed, Refused, Verdict
 from distllm.domain.states import PromptState
+from distllm.store.failures import fail_parents
 from distllm.store.leases import Lease, count_moves
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
-from distllm.store.tables import attempts, jobs, prompts, readings, refusals, results, workers
+from distllm.store.tables import attempts, prompts, readings, refusals, results, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +156,12 @@ _RESULT_COLUMNS = (
 )
 _NEW_RESULT = insert_row(results, *_RESULT_COLUMNS)
 
-# What was waiting for a part waits for one less; a part that failed for good fails what waited for it.
+# What was waiting for a part waits for one less.
 _PART_DONE = (
     update(prompts)
     .where(prompts.c.id == bindparam("parent"), prompts.c.waits_for > literal_column("0"))
     .values(waits_for=prompts.c.waits_for - literal_column("1"))
 )
-_PART_FAILED = (
-    update(prompts)
-    .where(prompts.c.id == bindparam("parent"), prompts.c.state == PENDING)
-    .values(state=FAILED, finished_at=bindparam("now"), error=bindparam("reason"))
-    .returning(prompts.c.job_id, prompts.c.parent_id)
-)
-
 # The server's own count of a reading, the question included, is better than any estimate.
 _READ = (
     update(readings)
@@ -259,16 +253,6 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
     return label, None
 
 
-def fail_parents(tx: Tx, parent_id: int | None, reason: str | None, now: float) -> None:
-    """Fail what waited for a part that failed for good, level by level."""
-    while parent_id is not None:
-        rows = tx.rows(_PART_FAILED, {"parent": parent_id, "now": now, "reason": f"a part failed: {reason}"})
-        if not rows:
-            return
-        job_id, parent_id = rows[0]
-        count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
-
-
 def _result_row(each: Settlement) -> dict[str, Any]:
     outcome, usage = each.outcome, each.outcome.usage
     return {
@@ -330,42 +314,3 @@ def _count_work(tx: Tx, each: Settlement) -> None:
                 "now": each.finished_at,
             },
         )
-
-
-# What no worker's window holds is failed with the figures rather than sent to be cut.
-_UNFIT = (
-    update(prompts)
-    .where(
-        prompts.c.job_id == bindparam("job"),
-        prompts.c.state == PENDING,
-        prompts.c.waits_for == literal_column("0"),
-        prompts.c.tokens > bindparam("window"),
-    )
-    .values(
-        state=FAILED,
-        finished_at=bindparam("now"),
-        error=func.printf(
-            "needs a context window of %d tokens, and the largest here holds %d: give a worker a larger one",
-            prompts.c.tokens,
-            bindparam("window"),
-        ),
-    )
-    .returning(prompts.c.parent_id, prompts.c.error)
-)
-_OF_MODELS = select(jobs.c.id).where(
-    jobs.c.finished_at.is_(None), jobs.c.submitted_at.is_not(None), one_of(jobs.c.model, "models")
-)
-
-
-def fail_unfit(tx: Tx, models: Sequence[str], window: int, now: float) -> int:
-    """Fail all prompts for `models` that need more than `window` tokens; return how many."""
-    count = 0
-    for (job_id,) in tx.rows(_OF_MODELS, {"models": as_list(models)}):
-        failed = tx.rows(_UNFIT, {"job": job_id, "window": window, "now": now})
-        for parent_id, reason in failed:
-            count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
-            fail_parents(tx, parent_id, reason, now)
-        if failed:
-            tx.run(FINISH, {"job": job_id, "now": now})
-        count += len(failed)
-    return count

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pdf_writer import column, write_pdf, write_slow_pdf
 
 from distllm.documents import DocumentReader
 from distllm.domain.errors import DistllmError
+from tests.documents.pdf_writer import column, write_pdf, write_slow_pdf
+from tests.documents.privileges import run_without_privileges
 
 Save = Callable[[str, bytes], Path]
 PAGES_FOR_MINUTES = 5000
@@ -130,11 +131,18 @@ async def test_what_is_no_file_to_read_is_a_problem_and_no_error(reader: Documen
         assert (document.problem, document.sha256) == (problem, None)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_a_file_that_may_not_be_read_says_so(reader: DocumentReader, save: Save) -> None:
+def test_a_file_that_may_not_be_read_says_so(save: Save) -> None:
     path = save("secret.txt", b"secret")
     path.chmod(0)
-    assert (await reader.read(path)).problem == "could not be read: permission denied"
+    read = f"""
+import asyncio, pathlib
+from distllm.documents import DocumentReader
+async def main():
+    async with DocumentReader(children=1) as reader:
+        print((await reader.read(pathlib.Path({str(path)!r}))).problem)
+asyncio.run(main())
+"""
+    assert run_without_privileges(read) == "could not be read: permission denied"
 
 
 async def test_a_folder_of_papers_cannot_slip_its_own_modules_in(

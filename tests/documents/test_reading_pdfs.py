@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from pdf_writer import Words, column, write_pdf
 
 from distllm.documents import DocumentReader
 from distllm.domain.models import Document
+from tests.documents.pdf_writer import Words, column, write_pdf
 
 Read = Callable[[bytes], Awaitable[Document]]
 

@@ -4,8 +4,9 @@ import pytest
 
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
+from distllm.store.failures import fail_unfit
 from distllm.store.leases import Lease
-from distllm.store.results import Sent, fail_unfit
+from distllm.store.results import Sent
 from tests.store.store_kit import HUGE, MODEL, NOW, Store, add_job, end, split
 
 
@@ -76,7 +77,7 @@ def test_a_part_of_a_part_fails_both_that_wait_for_it(store: Store) -> None:
 def test_a_part_that_no_window_holds_fails_what_waits_for_it(store: Store) -> None:
     add_job(store, ["a long paper"])
     split(store, 1, 2)
-    assert store.write(lambda tx: fail_unfit(tx, [MODEL], HUGE, NOW)) == 0
-    assert store.write(lambda tx: fail_unfit(tx, [MODEL], 20, NOW)) == 2
+    assert store.write(lambda tx: fail_unfit(tx, MODEL, HUGE, [1], NOW)) == 0
+    assert store.write(lambda tx: fail_unfit(tx, MODEL, 20, [1], NOW)) == 2
     assert store.rows("SELECT DISTINCT state FROM prompts") == [("failed",)]
     assert store.value("SELECT finished_at FROM jobs") == NOW

@@ -13,9 +13,9 @@ import pytest
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
 from distllm.store import leases
+from distllm.store.failures import fail_unfit
 from distllm.store.leases import claim, reclaim, release, release_strangers
 from distllm.store.reads import Reader
-from distllm.store.results import fail_unfit
 from distllm.store.sqlite import _sql
 from tests.store.store_kit import MODEL, NOW, Store, add_job, end, paper, split
 
@@ -121,7 +121,7 @@ def work(store: Store) -> None:
     store.settle(end(store.send(me, worker, parts[0])))
     store.settle(end(store.send(me, worker, parts[1]), ErrorClass.BROKEN, judged=Failed()))
     store.write(lambda tx: claim(tx, [], [], me, NOW))
-    store.write(lambda tx: fail_unfit(tx, [MODEL], 150, NOW + 102))
+    store.write(lambda tx: fail_unfit(tx, MODEL, 150, [1], NOW + 102))
 
 
 def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[Store, Recorder]) -> None:

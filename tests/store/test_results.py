@@ -2,8 +2,8 @@
 
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
+from distllm.store.failures import fail_unfit
 from distllm.store.leases import release
-from distllm.store.results import fail_unfit
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, QUESTION_TOKENS, Store, add_job, end
 
 
@@ -187,12 +187,12 @@ def test_what_no_window_holds_fails_with_the_figures(store: Store) -> None:
     around = QUESTION_TOKENS + MAX_TOKENS
     job = add_job(store, ["x" * 100, "x" * 1000])
     other = add_job(store, ["x" * 2000], model="qwen-4b")
-    assert store.write(lambda tx: fail_unfit(tx, [MODEL], 100 + around, NOW)) == 1
+    assert store.write(lambda tx: fail_unfit(tx, MODEL, 100 + around, [1], NOW)) == 1
     assert store.states(job) == {"pending": 1, "failed": 1}
     assert store.rows("SELECT error FROM failures") == [
         ("needs a context window of 1110 tokens, and the largest here holds 210: give a worker a larger one",)
     ]
-    assert store.write(lambda tx: fail_unfit(tx, ["qwen-4b"], 2000, NOW + 1)) == 1
+    assert store.write(lambda tx: fail_unfit(tx, "qwen-4b", 2000, [1], NOW + 1)) == 1
     assert store.rows("SELECT id, finished_at FROM jobs WHERE finished_at IS NOT NULL") == [(other, NOW + 1)]
 
 
@@ -205,3 +205,16 @@ def test_what_a_worker_did_is_counted(store: Store) -> None:
     told = "requests, succeeded, failed, success_rate, avg_seconds, min_seconds, max_seconds"
     assert store.rows(f"SELECT {told} FROM worker_stats") == [(4, 2, 1, 0.5, 3.0, 3.0, 3.0)]
     assert store.rows("SELECT completion_tokens, last_seen_at FROM workers") == [(14, NOW + 3)]
+
+
+def test_what_all_workers_have_refused_fails_when_the_last_willing_one_has_left(store: Store) -> None:
+    job = add_job(store, ["a paper"])
+    me, here, gone = store.coordinator(), store.worker("here"), store.worker("gone")
+    refused = end(
+        store.send(me, here, store.must_take(me, here).leases[0]), error=ErrorClass.INPUT, others=(here, gone)
+    )
+    store.settle(refused)
+    assert store.states(job) == {"pending": 1}
+    assert store.write(lambda tx: fail_unfit(tx, MODEL, 10_000, [here, gone], NOW)) == 0
+    assert store.write(lambda tx: fail_unfit(tx, MODEL, 10_000, [here], NOW)) == 1
+    assert store.rows("SELECT error FROM failures") == [(refused.outcome.error,)]

@@ -1,33 +1,20 @@
-"""The one place that builds the parts and connects them; everything above it only calls."""
+"""From the configuration to workers. Costs no database, so that a worker can start while one is opened."""
 
 import asyncio
-import signal
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from random import Random
 
 from distllm.balancer.models import Candidate, choose_model
-from distllm.balancer.policies import POLICIES
 from distllm.config import Config
-from distllm.dispatcher.coordinator import Coordinator
-from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError, NoWorkerError
-from distllm.domain.events import Listener
 from distllm.domain.models import Health, WorkerSpec, WorkerType
-from distllm.intake import OnRead, build
-from distllm.store.database import Database
-from distllm.store.locks import coordinator_lock
-from distllm.store.submissions import unfinished_builds
 from distllm.workers import make_worker
 from distllm.workers.base import Worker
 from distllm.workers.model_file import embedded_available, embedded_model_name, find_model_file
 from distllm.workers.session import open_session
 
 EMBEDDED_NAME = "embedded"
-FOLLOW_EVERY_SECONDS = 0.5
-NO_WORKER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,80 +86,3 @@ async def _start(worker: Worker) -> None:
 async def _look(worker: Worker) -> Health:
     await worker.start()
     return await worker.probe()
-
-
-async def finish_builds(database: Database, on_read: OnRead, clock: Clock) -> None:
-    """Go on with jobs whose submit was cut short."""
-    for job_id in await database.write(unfinished_builds):
-        await build(database, job_id, on_read, clock)
-
-
-class Run:
-    """Work on a database until the wanted jobs have ended, as its coordinator or behind the one that is live.
-
-    `stop` once finishes what is in flight, twice stops at once; nothing is lost either way.
-    """
-
-    def __init__(self, database: Database, config: Config, fleet: Fleet, listener: Listener, clock: Clock) -> None:
-        self._database = database
-        self._lock = coordinator_lock(database.path)
-        self._clock = clock
-        self._stops = 0
-        self._stopped = asyncio.Event()
-        self._coordinator = Coordinator(
-            database,
-            fleet.workers,
-            POLICIES[config.policy](),
-            aliases=config.aliases(),
-            health_check_interval=config.health_check_interval,
-            request_timeout=config.request_timeout,
-            max_retries=config.max_retries,
-            seats_in_all=config.max_concurrent_batch,
-            no_worker_limit=NO_WORKER_SECONDS,
-            listener=listener,
-            clock=clock,
-            rng=Random(time.time_ns()),
-        )
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was told to stop."""
-        return self._stops > 0
-
-    def stop(self) -> None:
-        """Stop in order; called again, at once."""
-        self._stops += 1
-        self._stopped.set()
-        if self._stops == 1:
-            self._coordinator.stop()
-        else:
-            self._coordinator.abort()
-
-    async def until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
-        """Return when no `wanted` job is unfinished; `on_follow` is told the process of a live coordinator."""
-        told = False
-        while not self._lock.try_acquire():
-            if not told:
-                on_follow(self._lock.holder())
-                told = True
-            left = await self._database.read.unfinished()
-            if self._stops or not any(wanted(job["job_id"]) for job in left):
-                return
-            await self._pause()
-        try:
-            await self._coordinator.run(wanted)
-        finally:
-            self._lock.release()
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(FOLLOW_EVERY_SECONDS):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
-
-    def stop_on_signals(self) -> None:
-        """Let Ctrl-C and SIGTERM stop this run instead of the process."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)

@@ -1,0 +1,89 @@
+"""Prompts that fail without an attempt of their own: too large for every window, or waiting for a part that failed."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, func, literal_column, select, update
+
+from distllm.domain.states import PromptState
+from distllm.store.leases import count_moves
+from distllm.store.sql import FAILED, PENDING, one_of
+from distllm.store.sqlite import Tx, as_list
+from distllm.store.submissions import FINISH
+from distllm.store.tables import jobs, prompts, refusals
+
+# A part that failed for good fails what waited for it.
+_PART_FAILED = (
+    update(prompts)
+    .where(prompts.c.id == bindparam("parent"), prompts.c.state == PENDING)
+    .values(state=FAILED, finished_at=bindparam("now"), error=bindparam("reason"))
+    .returning(prompts.c.job_id, prompts.c.parent_id)
+)
+
+
+def fail_parents(tx: Tx, parent_id: int | None, reason: str | None, now: float) -> None:
+    """Fail what waited for a part that failed for good, level by level."""
+    while parent_id is not None:
+        rows = tx.rows(_PART_FAILED, {"parent": parent_id, "now": now, "reason": f"a part failed: {reason}"})
+        if not rows:
+            return
+        job_id, parent_id = rows[0]
+        count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
+
+
+# What no worker's window holds is failed with the figures rather than sent to be cut.
+_UNFIT = (
+    update(prompts)
+    .where(
+        prompts.c.job_id == bindparam("job"),
+        prompts.c.state == PENDING,
+        prompts.c.waits_for == literal_column("0"),
+        prompts.c.tokens > bindparam("window"),
+    )
+    .values(
+        state=FAILED,
+        finished_at=bindparam("now"),
+        error=func.printf(
+            "needs a context window of %d tokens, and the largest here holds %d: give a worker a larger one",
+            prompts.c.tokens,
+            bindparam("window"),
+        ),
+    )
+    .returning(prompts.c.parent_id, prompts.c.error)
+)
+# What all of them have refused already: the last worker that had not may have left the fleet since.
+_REFUSED_BY_ALL = (
+    update(prompts)
+    .where(
+        prompts.c.job_id == bindparam("job"),
+        prompts.c.state == PENDING,
+        prompts.c.id.in_(
+            select(refusals.c.prompt_id)
+            .where(one_of(refusals.c.worker_id, "workers"))
+            .group_by(refusals.c.prompt_id)
+            .having(func.count() == bindparam("all_of_them"))
+        ),
+    )
+    .values(state=FAILED, finished_at=bindparam("now"))
+    .returning(prompts.c.parent_id, prompts.c.error)
+)
+_OF_MODEL = select(jobs.c.id).where(
+    jobs.c.finished_at.is_(None), jobs.c.submitted_at.is_not(None), jobs.c.model == bindparam("model_is")
+)
+
+
+def fail_unfit(tx: Tx, model: str, window: int, workers: Sequence[int], now: float) -> int:
+    """Fail all prompts for `model` that need more than `window` tokens, or that all of `workers` refused.
+
+    `workers` are all that have the model, and `window` is their largest. Returns how many failed.
+    """
+    count = 0
+    values = {"window": window, "workers": as_list(workers), "all_of_them": len(workers), "now": now}
+    for (job_id,) in tx.rows(_OF_MODEL, {"model_is": model}):
+        failed = tx.rows(_UNFIT, values | {"job": job_id}) + tx.rows(_REFUSED_BY_ALL, values | {"job": job_id})
+        for parent_id, reason in failed:
+            count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
+            fail_parents(tx, parent_id, reason, now)
+        if failed:
+            tx.run(FINISH, {"job": job_id, "now": now})
+        count += len(failed)
+    return count
