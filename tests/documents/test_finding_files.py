@@ -8,6 +8,7 @@ import pytest
 
 from distllm.documents import find_files
 from distllm.domain.errors import DistllmError, UsageError
+from tests.documents.privileges import run_without_privileges
 
 
 def plant(folder: Path, *names: str) -> None:
