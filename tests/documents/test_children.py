@@ -173,11 +173,10 @@ async def test_closing_ends_what_is_being_read_and_leaves_no_child(save: Save, s
         start = time.monotonic()
     assert time.monotonic() - start < 2
     assert children_of(os.getpid()) == []
-    *begun, queued = await asyncio.gather(*readings, return_exceptions=True)
-    assert {getattr(document, "problem", None) for document in begun} == {
-        "was not read: the reader was closed meanwhile"
-    }
-    assert isinstance(queued, DistllmError)
+    ends = await asyncio.gather(*readings, return_exceptions=True)
+    # One that had not been handed to a child yet is refused, the others are told as a problem.
+    assert all("closed" in str(getattr(end, "problem", end)) for end in ends), ends
+    assert isinstance(ends[-1], DistllmError)
     with pytest.raises(DistllmError, match="closed"):
         await reader.read(slow)
 
