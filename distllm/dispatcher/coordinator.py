@@ -18,8 +18,11 @@ from distllm.store.database import Database
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, register, retire
 from distllm.store.leases import reclaim
-from distllm.store.sqlite import Tx
+from distllm.store.sqlite import StoreError, Tx
 from distllm.workers.base import Worker
+
+LEAVE_SECONDS = 15.0
+"""How long a coordinator that must go tries to write what has ended; what it cannot write is asked again."""
 
 
 class Coordinator:
@@ -162,7 +165,12 @@ class Coordinator:
             for model, window in windows.items():
                 fail_unfit(tx, model, window, owners[model], now)
 
-        await self._database.write(transaction)
+        try:
+            await self._database.write(transaction)
+        except StoreError as error:
+            if not error.passing:
+                raise
+            return
         self._judged = windows, jobs
 
     def _mind_missing(self, stations: Sequence[Station], models: set[str], seconds: float) -> None:
@@ -183,7 +191,8 @@ class Coordinator:
 
     async def _leave(self, turns: Turns, me: int) -> None:
         turns.abort()
-        while not turns.idle:
+        end = self._clock.ticks() + LEAVE_SECONDS
+        while not turns.idle and self._clock.ticks() < end:
             await turns.step()
             if not turns.idle:
                 await turns.wait()

@@ -10,6 +10,7 @@ from distllm.domain.events import Listener, WorkerChanged
 from distllm.domain.models import Health
 from distllm.store.database import Database
 from distllm.store.fleet import note_health
+from distllm.store.sqlite import StoreError
 
 PROBE_TIMEOUT_SECONDS = 5.0
 SOONEST_SECONDS = 0.5
@@ -56,7 +57,11 @@ class Probe:
         self._station.note(health)
         breaker = self._station.breaker.state(self._clock.ticks())
         now = self._clock.now()
-        await self._database.write(lambda tx: note_health(tx, self._station.id, health, breaker, now))
+        try:
+            await self._database.write(lambda tx: note_health(tx, self._station.id, health, breaker, now))
+        except StoreError as error:
+            if not error.passing:
+                raise
         if before is None or (before.healthy, before.error) != (health.healthy, health.error):
             self._tell(WorkerChanged(self._station.worker.name, health.healthy, health.error))
         self._changed()

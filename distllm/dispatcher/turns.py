@@ -100,12 +100,17 @@ class Turns:
                 if seat.request is not None:
                     seat.request.cancel()
 
-    def abort_lost(self, held: set[tuple[int, int]]) -> None:
-        """Stop the requests whose leases are not among `held`: cancelled, or given to another."""
+    def sent_leases(self) -> set[tuple[int, int]]:
+        """The leases whose requests are in flight, as (prompt, number)."""
+        seats = (seat for station in self._stations.values() for seat in station.seats)
+        return {(seat.current.prompt_id, seat.current.number) for seat in seats if seat.current is not None}
+
+    def abort_lost(self, lost: set[tuple[int, int]]) -> None:
+        """Stop the requests for leases that were taken away: cancelled, or given to another."""
         for station in self._stations.values():
             for seat in station.seats:
                 lease = seat.current
-                if lease is not None and seat.request is not None and (lease.prompt_id, lease.number) not in held:
+                if lease is not None and seat.request is not None and (lease.prompt_id, lease.number) in lost:
                     seat.request.cancel()
 
     async def wait(self) -> None:
@@ -119,6 +124,7 @@ class Turns:
 
     async def step(self) -> int:
         """Take one turn; return how many prompts it settled or leased."""
+        self._look_after_seats()
         self._return_unusable()
         batch, self._batch = self._batch, Batch()
         asks = self._asks() if self._claiming else []
@@ -194,6 +200,13 @@ class Turns:
             for seat in station.seats:
                 if (seat.task is None or seat.task.done()) and (seat.leases or station.ready):
                     seat.task = asyncio.create_task(self._run(station, seat))
+
+    def _look_after_seats(self) -> None:
+        """A seat that broke is a mistake of distllm's own: it ends the run loudly instead of losing a lease."""
+        for station in self._stations.values():
+            for seat in station.seats:
+                if seat.task is not None and seat.task.done():
+                    seat.task.result()
 
     async def _run(self, station: Station, seat: Seat) -> None:
         """One seat: prompt after prompt until it has none."""

@@ -29,6 +29,8 @@ class Watch:
         if changes == self._seen:
             return False
         self._seen = changes
-        self._turns.abort_lost(await self._reader.held(self._me))
+        # Sent before the database is read, so a lease that is newer than what was read is never taken for lost.
+        sent = self._turns.sent_leases()
+        self._turns.abort_lost(sent - await self._reader.held(self._me))
         self._turns.wake()
         return True
