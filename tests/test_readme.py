@@ -39,9 +39,7 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     for example in Sybil([CodeBlockParser("console", run)]).parse(README).examples():
         example.evaluate()
 
-    assert (
-        "20 of 20 prompts about 4 documents are answered" in printed["submit --preset research jobs/quickstart/papers"]
-    )
+    assert "20 of 20 prompts about 4 documents answered" in printed["submit --preset research jobs/quickstart/papers"]
     assert "not read again" in printed["submit --preset research jobs/quickstart/papers"]
     assert "completed" in printed["status 1"]
     assert printed["resume"].strip() == "Nothing is unfinished."

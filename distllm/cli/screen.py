@@ -49,6 +49,11 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
+def count(value: int, noun: str) -> str:
+    """A number of things: `1 paper`, `1,200 papers`."""
+    return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
 class Ticker:
     """Progress: one line that is rewritten on a terminal, a new line now and then elsewhere."""
 

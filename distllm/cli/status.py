@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import number, out, safe, span, table
+from distllm.cli.screen import count, number, out, safe, span, table
 from distllm.domain.errors import UsageError
 from distllm.insights import progress
 from distllm.store.locks import coordinator_pid
@@ -97,9 +97,9 @@ def _facts(job: dict[str, Any], eta: float | None, live: int | None) -> list[tup
             )
         )
     if job["truncated"]:
-        facts.append(("cut", f"{number(job['truncated'])} answers at their token limit"))
+        facts.append(("cut", f"{count(job['truncated'], 'answer')} at the token limit"))
     if job["unproven"]:
-        facts.append(("unproven", f"{number(job['unproven'])} answers: not certain that all that was sent was read"))
+        facts.append(("unproven", f"{count(job['unproven'], 'answer')}: not certain that all that was sent was read"))
     if job["started_at"]:
         facts.append(("started", job["started_at"]))
     if job["finished_at"]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 
-from distllm.cli.screen import Ticker, number, out, safe, span
+from distllm.cli.screen import Ticker, count, number, out, safe, span
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
@@ -74,7 +74,7 @@ async def _watch(reader: Reader, jobs: Collection[int], run: Run, ticker: Ticker
 def _line(states: list[Progress], stopping: bool) -> str:
     total, done = sum(state.total for state in states), sum(state.done for state in states)
     failed, leased = sum(state.failed for state in states), sum(state.leased for state in states)
-    line = f"{number(done)} of {number(total)} prompts answered"
+    line = f"{number(done)} of {count(total, 'prompt')} answered"
     if failed:
         line += f", {number(failed)} failed"
     if stopping:
@@ -94,7 +94,7 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
     bad = await reader.unreadable(state.job_id)
     papers = job["files"] - job["unreadable"] - job["copies"]
     heading = f"Job {state.job_id}, {state.job}: {state.state}"
-    lines = [f"{number(state.done)} of {number(state.total)} prompts about {number(papers)} documents are answered"]
+    lines = [f"{number(state.done)} of {count(state.total, 'prompt')} about {count(papers, 'document')} answered"]
     if state.ended and job["ended"] and job["began"]:
         lines[0] += f", in {span(job['ended'] - job['began'])}"
     if job["prompt_tokens"]:
@@ -103,9 +103,9 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
             f"in a worker's prefix cache and not read again; {number(job['completion_tokens'])} were written"
         )
     if job["truncated"]:
-        lines.append(f"{number(job['truncated'])} answers were cut at their token limit (finish_reason: length)")
+        lines.append(f"{count(job['truncated'], 'answer')} cut at the token limit (finish_reason: length)")
     if job["copies"]:
-        lines.append(f"{number(job['copies'])} files have the same content as another and were asked about once")
+        lines.append(f"{count(job['copies'], 'file')} with the same content as another, asked about once")
     for row in bad:
         lines.append(f"not read: {row['document']}: {row['problem']}")
     failures = await reader.failures(state.job_id, 5)

@@ -8,7 +8,7 @@ from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.probes import Probe
-from distllm.dispatcher.station import Station
+from distllm.dispatcher.station import ANY_MODEL, Station
 from distllm.dispatcher.turns import Turns
 from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
@@ -204,5 +204,5 @@ def _why_not(station: Station, models: set[str]) -> str:
     if station.health is None or not station.health.healthy:
         error = station.health.error if station.health else "it has not answered yet"
         return f"{name}: {error}"
-    has = ", ".join(sorted(station.windows())) or "none"
+    has = ", ".join(sorted(station.windows().keys() - {ANY_MODEL})) or "none"
     return f"{name} has not the model {', '.join(sorted(models))} (it has: {has})"

@@ -1,8 +1,12 @@
 """Killed at any moment: no child is left, the lock is free, and the work goes on where it was."""
 
+import asyncio
 import signal
 from asyncio.subprocess import Process
 from pathlib import Path
+from random import Random
+
+import pytest
 
 from distllm.store.locks import coordinator_lock
 from tests.cli.conftest import Cli, alive, children_of
@@ -125,3 +129,30 @@ async def test_killed_with_the_embedded_worker_alive(cli: Cli) -> None:
     assert done.code == 0, done.err
     assert_done_once(cli, 6, before)
     assert cli.rows("SELECT DISTINCT model FROM answers") == [("SmolLM2-135M-Instruct.Q4_1",)]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_killed_at_forty_random_moments(cli: Cli) -> None:
+    rng, kills, seats = Random(7), 40, 4
+    cli.papers(100)
+    async with FakeServer(slots=seats, seconds_per_token=0.1) as server:
+        cli.use(server)
+        process = await cli.start("submit", "papers", "--prompt", "What is asked?", "--prompt", "What is found?")
+        await cli.until(lambda: cli.rows("SELECT 1 FROM jobs"))
+        before: dict[int, tuple[object, ...]] = {}
+        for _ in range(kills):
+            await asyncio.sleep(rng.uniform(0.5, 4.0))
+            await kill(cli, process)
+            kept = answered(cli)
+            assert {key: kept[key] for key in before} == before
+            if kept:
+                assert cli.rows("PRAGMA integrity_check") == [("ok",)]
+            before = kept
+            process = await cli.start("resume")
+        server.seconds_per_token = 0.0
+        done = await cli.finish(process, seconds=120)
+        assert done.code == 0, done.err
+        print(f"{kills} kills, {len(server.requests)} requests for 200 prompts, {len(before)} answered before the last")
+        assert len(server.requests) <= 200 + kills * seats
+    assert_done_once(cli, 200, before)

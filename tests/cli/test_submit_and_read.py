@@ -20,7 +20,7 @@ async def test_a_folder_of_papers_becomes_rows(cli: Cli) -> None:
         done = await cli.run("submit", "--preset", "research", "papers")
         assert done.code == 0, done.err
         assert len(server.requests) == 15
-    assert "15 of 15 prompts about 3 documents are answered" in done.out
+    assert "15 of 15 prompts about 3 documents answered" in done.out
     assert "distllm results 1" in done.out
     assert "\x1b" not in done.out + done.err
     rows = cli.rows("SELECT document, prompt, model, worker, proof, attempts FROM answers")
