@@ -100,14 +100,18 @@ async def test_a_stored_job_is_run_by_resume(cli: Cli) -> None:
 
 async def test_a_second_submit_follows_the_first_and_both_end(cli: Cli) -> None:
     cli.papers(4)
-    async with FakeServer(seconds_per_token=0.05) as server:
+    async with FakeServer(seconds_per_token=1.0) as server:
         cli.use(server)
         first = await cli.start("submit", "papers", "--prompt", "What is asked here?", "--prompt", "What is found?")
-        await server.until(lambda: len(server.requests) >= 1, 20)
+        await server.until(lambda: len(server.requests) >= 1, 30)
         second = await cli.start("submit", "papers", "--prompt", "What is weak?")
+        assert second.stderr is not None
+        async with asyncio.timeout(30):
+            while f"process {first.pid}".encode() not in await second.stderr.readline():
+                assert second.returncode is None
+        server.seconds_per_token = 0.0
         both = await asyncio.gather(cli.finish(first), cli.finish(second))
         assert [done.code for done in both] == [0, 0]
-        assert f"process {first.pid}" in both[1].err
         assert len(server.requests) == 12
     assert cli.rows("SELECT DISTINCT state FROM job_progress") == [("completed",)]
 
