@@ -2,9 +2,10 @@
 
 It takes one request a line on its standard input, `{"path": ...}`, and answers each with messages on its
 standard output: eight bytes of length, big-endian, and as many bytes of JSON. First comes `{"sha256": ...}`
-as soon as the file's bytes are hashed, then `{"text", "title", "pages", "problem"}`. MEMORY is the most that
-it may take, in bytes; it ends with `TOO_MUCH_MEMORY` where a file wants more, and as soon as its standard
-input is closed, whatever it is doing: the end of its parent, however it comes, is its own.
+as soon as the file's bytes are hashed, then `{"text", "title", "pages", "problem", "sha256"}`, with another
+hash where the text comes from several files. MEMORY is the most that it may take, in bytes; it ends with
+`TOO_MUCH_MEMORY` where a file wants more, and as soon as its standard input is closed, whatever it is doing:
+the end of its parent, however it comes, is its own.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import threading
 from pathlib import Path
 
 from distllm.documents.extract import Extract, refuse
-from distllm.documents.kinds import LARGEST, extractor, kind_of, known_suffixes, sniff
+from distllm.documents.kinds import HEAD, LARGEST, extractor, kind_of, known_suffixes, sniff
 
 TOO_MUCH_MEMORY = 77
 """The exit code of a child whose file took more memory than it may."""
@@ -102,16 +103,17 @@ def _memory_in_use() -> int:
 
 
 def _serve(path: Path, out: int) -> None:
+    sha256 = None
     try:
         data, sha256, problem = _load(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        _send(out, {"sha256": None})
+        _send(out, {"sha256": sha256})
         found = refuse(f"could not be read: {(reason or str(error)).lower()}")
     else:
         _send(out, {"sha256": sha256})
         found = refuse(problem) if problem else _extract(path, data)
-    _send(out, found._asdict())
+    _send(out, found._asdict() | {"sha256": found.sha256 or sha256})
 
 
 def _load(path: Path) -> tuple[bytes, str, str | None]:
@@ -143,7 +145,7 @@ def _extract(path: Path, data: bytes) -> Extract:
         return refuse("is empty")
     kind = kind_of(path)
     try:
-        found = extractor(sniff(data[:16], kind))(data)
+        found = extractor(sniff(data[:HEAD], kind), path)(data)
     except MemoryError:
         raise
     except Exception as error:

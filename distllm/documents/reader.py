@@ -159,7 +159,7 @@ class _Child:
         self.process.stdin.write(_request(path))
         await self.process.stdin.drain()
         self.sha256 = (await self._receive())["sha256"]
-        return Document(sha256=self.sha256, **await self._receive())
+        return Document(**await self._receive())
 
     async def _receive(self) -> dict[str, Any]:
         assert self.process.stdout is not None

@@ -15,8 +15,8 @@ _MARKS = (
 )
 
 
-def decode(data: bytes) -> str | None:
-    """Decode `data` by its byte order mark, else as UTF-8, else as Windows' Western code page.
+def decode(data: bytes, declared: str | None = None) -> str | None:
+    """Decode `data` by its byte order mark, else as `declared`, else as UTF-8, else as Windows' Western code page.
 
     A text in UTF-8 with a few spoilt bytes stays UTF-8, with U+FFFD for these. None where the bytes are
     no text: they hold a NUL.
@@ -27,6 +27,8 @@ def decode(data: bytes) -> str | None:
             return None if "\0" in text else text
     if b"\0" in data:
         return None
+    if declared is not None:
+        return data.decode(declared, errors="replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

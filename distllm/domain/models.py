@@ -9,8 +9,9 @@ from enum import StrEnum
 class Document:
     """One input text as it was read from a file.
 
-    `sha256` is the hash of the file's bytes, None where they could not be read. `problem` says why there
-    is no text, else None. `pages` is None for kinds that have none.
+    `sha256` is the hash of the file's bytes, and of those of all files that it takes in; None where they
+    could not be read. `problem` says why there is no text, else None. `pages` is None for kinds that have
+    none.
     """
 
     sha256: str | None

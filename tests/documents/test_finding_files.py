@@ -73,7 +73,7 @@ def test_a_missing_path_is_a_usage_error_that_names_it(tmp_path: Path) -> None:
 
 def test_a_folder_without_any_text_is_an_error_that_names_it_and_the_kinds(tmp_path: Path) -> None:
     plant(tmp_path, "figure.png")
-    with pytest.raises(DistllmError, match=rf"{tmp_path.name}: .*\.md \.pdf") as caught:
+    with pytest.raises(DistllmError, match=rf"{tmp_path.name}: .*\.md .*\.pdf") as caught:
         find_files([tmp_path])
     assert caught.value.exit_code == 1
 

@@ -73,7 +73,7 @@ def test_the_title_of_markdown(text: str, title: str | None) -> None:
         ("paper.txt", b"", "is empty"),
         ("paper.md", b" \n\t\n", "is empty"),
         ("paper.txt", b"PK\x03\x04\0\0", "is binary, not a text"),
-        ("paper.docx", b"PK\x03\x04\0\0", "is not a text, nor any other kind that distllm reads"),
+        ("paper.zip", b"PK\x03\x04\0\0", "is not a text, nor any other kind that distllm reads"),
         ("paper.pdf", b"", "is empty"),
         ("paper.pdf", b"Dear Sir, no PDF is here.", "is not a PDF, or is damaged"),
         ("paper", b"%PDF-1.7 cut off", "is not a PDF, or is damaged"),
