@@ -46,8 +46,16 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
     """Store a job with its questions and files, unread; return its id.
 
     The same request made again after it was cut short is the same job.
+
+    What came through standard input is read first, and its text is stored in the transaction that makes the
+    job: a submit that is killed while it reads it leaves no job, and a job never waits for a file that is
+    gone. It counts as the same where its bytes are the same.
     """
-    files = [(source.name, str(source.path), source.mtime) for source in request.sources]
+    fleeting = await _read_fleeting(request.sources)
+    files = [
+        (source.name, f"stdin:{fleeting[i].sha256}" if i in fleeting else str(source.path), source.mtime)
+        for i, source in enumerate(request.sources)
+    ]
     preset = request.preset
     temperature = preset.temperature if request.temperature is None else request.temperature
     questions = []
@@ -66,7 +74,23 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
         questions=questions,
         files=files,
     )
-    return await database.write(lambda tx: create_job(tx, job, clock.now()))
+
+    def transaction(tx: Tx) -> int:
+        job_id = create_job(tx, job, clock.now())
+        for ordinal, document in fleeting.items():
+            save_document(tx, job_id, ordinal, document, _reading, clock.now())
+        return job_id
+
+    return await database.write(transaction)
+
+
+async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:
+    """Read the sources that will not be there again, by their places."""
+    fleeting = {i: source.path for i, source in enumerate(sources) if source.fleeting}
+    if not fleeting:
+        return {}
+    async with DocumentReader(children=1) as reader:
+        return {i: await reader.read(path) for i, path in fleeting.items()}
 
 
 async def build(database: Database, job_id: int, on_read: OnRead, clock: Clock) -> None:
@@ -125,7 +149,7 @@ def _reading(text: str) -> NewReading:
 
 
 def _called(sources: Sequence[Source]) -> str:
-    folders = {source.path.parent.name for source in sources}
     if len(sources) == 1:
         return sources[0].name
+    folders = {source.path.parent.name for source in sources if not source.fleeting}
     return folders.pop() if len(folders) == 1 else f"{len(sources)} files"

@@ -81,7 +81,9 @@ def _options(
 
 @app.command()
 def submit(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders (read whole).")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, folders (read whole), or - for standard input.")
+    ],
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A set of questions: research, summary, analysis.")
     ] = None,

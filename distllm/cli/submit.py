@@ -1,6 +1,7 @@
 """`distllm submit`."""
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from distllm.cli.screen import Ticker, out, safe
 from distllm.compose.fleet import model_for, open_fleet
 from distllm.config import Config, user_folder
-from distllm.documents import find_files
+from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.presets import Preset, load_preset, preset_of_prompts
@@ -31,7 +32,10 @@ class Submission:
 
 def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
-    return asyncio.run(_submit(db, Config.load(config), _preset(given), given))
+    settings, preset = Config.load(config), _preset(given)
+    # Before the event loop: there Ctrl-C would not end a read that waits for a pipe or for someone typing.
+    with copied_stdin(given.paths, sys.stdin.buffer if sys.stdin else None) as stdin:
+        return asyncio.run(_submit(db, settings, preset, given, find_files(given.paths, stdin)))
 
 
 def _preset(given: Submission) -> Preset:
@@ -44,8 +48,7 @@ def _preset(given: Submission) -> Preset:
     raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis) or --prompt TEXT")
 
 
-async def _submit(db: Path, config: Config, preset: Preset, given: Submission) -> int:
-    sources = find_files(given.paths)
+async def _submit(db: Path, config: Config, preset: Preset, given: Submission, sources: list[Source]) -> int:
     ticker = Ticker()
     clock = Clock()
     async with open_fleet(config) as fleet:

@@ -13,17 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from distllm.documents.files import Source, find_files
+    from distllm.documents.files import Source, copied_stdin, find_files
     from distllm.documents.kinds import KINDS, Kind
     from distllm.documents.reader import DocumentReader
 
-__all__ = ["KINDS", "DocumentReader", "Kind", "Source", "find_files"]
+__all__ = ["KINDS", "DocumentReader", "Kind", "Source", "copied_stdin", "find_files"]
 
 _HOMES = {
     "KINDS": "distllm.documents.kinds",
     "Kind": "distllm.documents.kinds",
     "DocumentReader": "distllm.documents.reader",
     "Source": "distllm.documents.files",
+    "copied_stdin": "distllm.documents.files",
     "find_files": "distllm.documents.files",
 }
 

@@ -2,15 +2,22 @@
 
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from distllm.documents.kinds import kind_of, known_suffixes
+from distllm.documents.kinds import LARGEST, kind_of, known_suffixes
 from distllm.domain.errors import DistllmError, UsageError
 
+STDIN = Path("-")
+"""The path that means standard input."""
+
 _DIGITS = re.compile(r"(\d+)")
+_BLOCK = 1 << 20
 _NameKey = tuple[list[tuple[int, str]], str]
 
 
@@ -19,27 +26,33 @@ class Source:
     """One file to read.
 
     `path` is absolute; `name` is what people call it: its path within the folder that was asked for, or its
-    file name; `mtime` is in seconds since 1970, `size` in bytes.
+    file name; `mtime` is in seconds since 1970, `size` in bytes. One that is `fleeting` is gone when its
+    process ends, so nobody can come back to it.
     """
 
     path: Path
     name: str
     mtime: float
     size: int
+    fleeting: bool = False
 
 
-def find_files(paths: Sequence[Path]) -> list[Source]:
+def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]:
     """List the files that `paths` mean, in the order given, and those of a folder in natural order.
 
     A file that is named is always taken; a folder gives, with all that is under it, the files of known
     kinds whose names and folders do not begin with a dot. A file met twice is listed once. Where two files
-    would have one name, both bear the path as it was given.
+    would have one name, both bear the path as it was given. `-` means the file `stdin`, into which standard
+    input was copied, and is called so.
 
     Raises `UsageError` for a path that does not exist, and `DistllmError` where a folder cannot be listed
     or the folders hold no file to read.
     """
     found: dict[str, tuple[Source, str]] = {}
     for given in paths:
+        if stdin is not None and given == STDIN:
+            found[str(stdin)] = (replace(_source(stdin, stdin), name="stdin", fleeting=True), "-")
+            continue
         for path in _files_of(given):
             real = os.path.realpath(path)
             if real not in found:
@@ -50,6 +63,27 @@ def find_files(paths: Sequence[Path]) -> list[Source]:
         raise DistllmError(f"no file to read in {where}: distllm looks for {known_suffixes()}")
     uses = Counter(source.name for source, _ in found.values())
     return [replace(source, name=as_given) if uses[source.name] > 1 else source for source, as_given in found.values()]
+
+
+@contextmanager
+def copied_stdin(paths: Sequence[Path], stream: BinaryIO | None) -> Iterator[Path | None]:
+    """Copy `stream` to a temporary file where `paths` ask for standard input; None where they do not.
+
+    The file is there for the process that extracts its text, and gone at the end. Raises `UsageError` where
+    there is no stream, or it is longer than any file that distllm reads.
+    """
+    if STDIN not in paths:
+        yield None
+        return
+    if stream is None:
+        raise UsageError("there is no standard input to read: it is closed")
+    with tempfile.NamedTemporaryFile(prefix="distllm-stdin-") as file:
+        while block := stream.read(_BLOCK):
+            file.write(block)
+            if file.tell() > max(LARGEST.values()):
+                raise UsageError(f"standard input is longer than {max(LARGEST.values()) // 1_000_000} MB")
+        file.flush()
+        yield Path(file.name)
 
 
 def _files_of(given: Path) -> Iterator[Path]:

@@ -41,15 +41,15 @@ class Cli:
         """The database that commands use by default."""
         return self.folder / "distllm.db"
 
-    async def start(self, *arguments: str) -> Process:
-        """Start a command and return while it runs."""
+    async def start(self, *arguments: str, piped: bool = False) -> Process:
+        """Start a command and return while it runs; its standard input is a pipe or nothing."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTLLM")}
         process = await asyncio.create_subprocess_exec(
             DISTLLM,
             *arguments,
             cwd=self.folder,
             env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120"},
-            stdin=DEVNULL,
+            stdin=PIPE if piped else DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
         )
@@ -60,10 +60,10 @@ class Cli:
         """Run a command to its end."""
         return await self.finish(await self.start(*arguments), seconds)
 
-    async def finish(self, process: Process, seconds: float = 60.0) -> Done:
-        """Wait for a command's end."""
+    async def finish(self, process: Process, seconds: float = 60.0, stdin: bytes | None = None) -> Done:
+        """Give a command its standard input, and wait for its end."""
         async with asyncio.timeout(seconds):
-            out, err = await process.communicate()
+            out, err = await process.communicate(stdin)
         assert process.returncode is not None
         return Done(process.returncode, out.decode(), err.decode())
 

@@ -69,6 +69,41 @@ async def test_options_reach_the_server(cli: Cli) -> None:
         assert server.requests[0].body["temperature"] == 0.5
 
 
+async def test_a_document_comes_through_a_pipe(cli: Cli) -> None:
+    words = " ".join(f"word{index}" for index in range(80))
+    page = f"<!doctype html><title>On trees</title><h1>Trees</h1><p>{words}".encode()
+    cli.papers(1)
+    async with FakeServer() as server:
+        cli.use(server)
+        submit = ("submit", "-", "papers", "--prompt", "What?")
+        done = await cli.finish(await cli.start(*submit, piped=True), stdin=page)
+        assert done.code == 0, done.err
+        stored = ("submit", "--detach", "-", "--prompt", "Why?")
+        done = await cli.finish(await cli.start(*stored, piped=True), stdin=words.encode())
+        assert done.code == 0, done.err
+        assert (await cli.run("resume")).code == 0
+    assert sorted(cli.rows("SELECT job_id, document, title FROM answers")) == [
+        (1, "paper0.txt", None),
+        (1, "stdin", "On trees"),
+        (2, "stdin", None),
+    ]
+    assert cli.rows("SELECT text FROM documents WHERE title = 'On trees'") == [
+        (f"# Trees\n\n{words}",),
+    ]
+
+
+async def test_a_submit_that_is_killed_while_it_waits_for_its_pipe_leaves_no_job(cli: Cli) -> None:
+    async with FakeServer() as server:
+        cli.use(server)
+        process = await cli.start("submit", "-", "--prompt", "What?", piped=True)
+        assert process.stdin is not None
+        process.stdin.write(b"The first half")
+        await process.stdin.drain()
+        process.kill()
+        await process.communicate()
+    assert cli.rows("SELECT * FROM jobs") == []
+
+
 async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(cli: Cli) -> None:
     cli.papers(2)
     cli.write("papers/empty.txt", "")
