@@ -101,7 +101,10 @@ async def build(database: Database, job_id: int, on_read: OnRead, clock: Clock) 
     unread = await database.write(lambda tx: unread_files(tx, job_id))
     if unread:
         async with DocumentReader() as reader:
-            await _read(database, job_id, unread, reader, on_read, clock)
+            try:
+                await _read(database, job_id, unread, reader, on_read, clock)
+            except ExceptionGroup as several:
+                raise several.exceptions[0] from None
     while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now())):
         pass
 

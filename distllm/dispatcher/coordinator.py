@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 
 from distllm.balancer.policies import Policy
@@ -62,6 +63,7 @@ class Coordinator:
         self._rng = rng
         self._turns: Turns | None = None
         self._stopping = False
+        self._aborted = False
         self._said_nobody = False
         self._judged: tuple[dict[str, int], frozenset[int]] = {}, frozenset()
 
@@ -73,7 +75,7 @@ class Coordinator:
 
     def abort(self) -> None:
         """Stop now: what is in flight goes back to be asked again."""
-        self._stopping = True
+        self._stopping = self._aborted = True
         if self._turns is not None:
             self._turns.abort()
 
@@ -135,7 +137,7 @@ class Coordinator:
                 if loop.done():
                     loop.result()
             if self._stopping:
-                if turns.idle:
+                if turns.idle or self._aborted:
                     return
             elif moved or self._clock.ticks() - looked >= 1.0:
                 looked = self._clock.ticks()
@@ -149,7 +151,7 @@ class Coordinator:
 
     async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int]) -> None:
         """Fail what no window holds, once every worker has told its own; again when windows or jobs change."""
-        if any(station.health is None or not station.health.healthy for station in stations):
+        if any(station.health is None or not station.health.healthy or station.refusing for station in stations):
             return
         windows: dict[str, int] = {}
         owners: dict[str, list[int]] = {}
@@ -196,7 +198,8 @@ class Coordinator:
             await turns.step()
             if not turns.idle:
                 await turns.wait()
-        await self._database.write(lambda tx: retire(tx, me, self._clock.now()))
+        with suppress(StoreError):
+            await self._database.write(lambda tx: retire(tx, me, self._clock.now()))
 
 
 def _why_not(station: Station, models: set[str]) -> str:

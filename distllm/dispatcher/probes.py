@@ -53,7 +53,9 @@ class Probe:
         missed_while_busy = not health.healthy and before is not None and self._station.in_flight > 0
         if missed_while_busy:
             return health
-        self._wait = self._interval if health.healthy else min(2 * self._wait, self._interval)
+        was_healthy = before is None or before.healthy
+        sooner = SOONEST_SECONDS if was_healthy else 2 * self._wait
+        self._wait = self._interval if health.healthy else min(sooner, self._interval)
         self._station.note(health)
         breaker = self._station.breaker.state(self._clock.ticks())
         now = self._clock.now()

@@ -107,6 +107,11 @@ class Station:
             if name not in self._refused
         }
 
+    @property
+    def refusing(self) -> bool:
+        """Whether it is not offered some model for now, so that its windows say nothing final."""
+        return bool(self._refused)
+
     def offer(self, model: str) -> Offer:
         """What this worker calls a job's model, and its window."""
         return self._served[model]
@@ -145,6 +150,8 @@ class Station:
         if not seat.leases and self.ready:
             seat.group = self.ready.popleft()
             seat.leases.extend(seat.group.leases)
+        if seat.group is None or seat.group.model not in self.windows():
+            return None
         return seat.leases.popleft() if seat.leases else None
 
     def readings(self) -> Iterator[int]:
@@ -164,10 +171,19 @@ class Station:
         return leases
 
     def surplus(self) -> list[Lease]:
-        """The leases on seats that are no longer allowed; they are this worker's no more."""
-        leases = [lease for seat in self.seats[self._allowed :] for lease in seat.leases]
-        for seat in self.seats[self._allowed :]:
-            seat.leases.clear()
+        """The leases on seats that are no longer allowed, or for a model that it has no longer.
+
+        They are this worker's no more.
+        """
+        served = self.windows()
+        leases: list[Lease] = []
+        for place, seat in enumerate(self.seats):
+            if place >= self._allowed or (seat.group is not None and seat.group.model not in served):
+                leases.extend(seat.leases)
+                seat.leases.clear()
+        for group in [group for group in self.ready if group.model not in served]:
+            self.ready.remove(group)
+            leases.extend(group.leases)
         return leases
 
     def leases(self) -> Iterator[Lease]:
@@ -206,6 +222,8 @@ class Station:
                 self.breaker.refused(now)
             case ErrorClass.BUSY:
                 self._allowed = max(1, self._allowed - 1)
+                if not self.in_flight:
+                    self.breaker.refused(now)
             case ErrorClass.SETUP:
                 self.refuse(model)
             case _:

@@ -75,13 +75,14 @@ class Turns:
         self._wake = asyncio.Event()
         self._attempts = 0
         self._claiming = True
+        self._leaving = False
         self._strangers_due = clock.ticks() + STRANGERS_EVERY_SECONDS
         self._write_failed = False
 
     @property
     def idle(self) -> bool:
         """Nothing is in flight, and nothing waits to be written."""
-        return not self._batch and not any(station.in_flight for station in self._stations.values())
+        return not self._batch and not any(True for station in self._stations.values() for _ in station.leases())
 
     def wake(self) -> None:
         """Something has changed: take the next turn at once."""
@@ -94,6 +95,7 @@ class Turns:
 
     def abort(self) -> None:
         """Stop the requests in flight; their prompts go back without a charge."""
+        self._leaving = True
         self.stop_claiming()
         for station in self._stations.values():
             for seat in station.seats:
@@ -124,7 +126,8 @@ class Turns:
 
     async def step(self) -> int:
         """Take one turn; return how many prompts it settled or leased."""
-        self._look_after_seats()
+        if not self._leaving:
+            self._look_after_seats()
         self._return_unusable()
         batch, self._batch = self._batch, Batch()
         asks = self._asks() if self._claiming else []
@@ -136,6 +139,9 @@ class Turns:
         }
         look_for_strangers = self._clock.ticks() >= self._strangers_due
         now = self._clock.now()
+        # Copied, since seats go on learning while the transaction runs on its thread.
+        worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
+        learnt = [(station.id, station.busy_seconds(), dict(station.rates)) for station in worked]
 
         def transaction(tx: Tx) -> list[Group]:
             if look_for_strangers:
@@ -143,7 +149,10 @@ class Turns:
             record_sent(tx, batch.sent)
             settle(tx, batch.ended)
             release(tx, batch.returned)
-            self._learn(tx, batch, now)
+            for worker_id, busy, rates in learnt:
+                add_busy(tx, worker_id, busy)
+                for model, rate in rates.items():
+                    learn(tx, worker_id, model, rate, now)
             return claim(tx, asks, held, self._me, now)
 
         try:
@@ -177,13 +186,6 @@ class Turns:
             keep = self._claiming and (station.usable or station.in_flight > 0)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
-    def _learn(self, tx: Tx, batch: Batch, now: float) -> None:
-        for worker_id in {each.sent.worker_id for each in batch.ended}:
-            station = self._stations[worker_id]
-            add_busy(tx, worker_id, station.busy_seconds())
-            for model, rates in station.rates.items():
-                learn(tx, worker_id, model, rates, now)
-
     async def _put_back(self, batch: Batch, error: StoreError) -> None:
         self._batch.sent[:0] = batch.sent
         self._batch.ended[:0] = batch.ended
@@ -212,7 +214,13 @@ class Turns:
         """One seat: prompt after prompt until it has none."""
         while self._claiming and (lease := station.next_lease(seat)) is not None:
             assert seat.group is not None
-            await self._attempt(station, seat, seat.group, lease)
+            try:
+                await self._attempt(station, seat, seat.group, lease)
+            except Exception:
+                # Given back by the next turn, which tells of the mistake.
+                seat.current = None
+                seat.leases.appendleft(lease)
+                raise
             self.wake()
         self.wake()
 
@@ -242,7 +250,7 @@ class Turns:
             read_tokens=outcome.usage.prompt_tokens,
             sent_tokens=call.tokens,
             needs=lease.needs,
-            window=offer.context_length,
+            window=offer.context_length if offer.window_told else None,
         )
         others = tuple(
             other.id for other in self._stations.values() if other.health is None or group.model in other.windows()

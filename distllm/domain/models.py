@@ -138,14 +138,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One model that a worker has, with its context window in tokens where the server tells it.
+    """One model that a worker has, with its context window in tokens, None where nobody tells it.
 
-    `loaded` is None where the server does not say.
+    `loaded` is None where the server does not say. `window_told` is false where the window is only what the
+    configuration says, which proves nothing of what the server does.
     """
 
     model: str
     context_length: int | None
     loaded: bool | None = None
+    window_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,37 +143,49 @@ _READING_MODEL = select(readings.c.model).where(readings.c.id == bindparam("read
 def claim(tx: Tx, asks: Iterable[Ask], held: Iterable[int], me: int, now: float) -> list[Group]:
     """Lease prompts for each of `asks` that can have some, in order. `held` are the readings on other seats."""
     taken = set(held)
-    groups = []
-    for turn, ask in enumerate(asks):
-        # Seats that ask at the same moment are served one after another too.
-        group = _claim_one(tx, ask, taken, me, now, now + turn * 1e-6)
+    groups: list[Group] = []
+    unserved = []
+    # Every seat goes on with what it has read before any takes a new reading, so none takes another's.
+    for ask in asks:
+        group = None if ask.reading is None else _claim_more(tx, ask, ask.reading, me, now, len(groups))
+        if group is None:
+            unserved.append(ask)
+        else:
+            taken.add(group.reading_id)
+            groups.append(group)
+    for ask in unserved:
+        group = _claim_new(tx, ask, taken, me, now, len(groups))
         if group is not None:
             taken.add(group.reading_id)
             groups.append(group)
     return groups
 
 
-def _claim_one(tx: Tx, ask: Ask, held: set[int], me: int, now: float, served: float) -> Group | None:
-    values: dict[str, Any] = {
-        "now": now,
-        "served": served,
-        "worker": ask.worker_id,
-        "left_alone_since": now - ask.patience,
-        "count": ask.limit,
-        "me": me,
-        "held": as_list(() if ask.shared else sorted(held)),
-    }
-    if ask.reading is not None:
-        window = ask.windows.get(tx.value(_READING_MODEL, {"reading": ask.reading}))
-        group = None if window is None else _take(tx, ask.reading, values | {"window": window})
-        if group is not None:
-            return group
+def _claim_more(tx: Tx, ask: Ask, reading_id: int, me: int, now: float, turn: int) -> Group | None:
+    window = ask.windows.get(tx.value(_READING_MODEL, {"reading": reading_id}))
+    return None if window is None else _take(tx, reading_id, _values(ask, me, now, turn) | {"window": window})
+
+
+def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int) -> Group | None:
+    values = _values(ask, me, now, turn) | {"held": as_list(() if ask.shared else sorted(held))}
     for job_id, model in tx.rows(_RUNNABLE, {"models": as_list(ask.windows)}):
         values["window"] = ask.windows[model]
         reading_id = tx.value(PICK_READING, values | {"job": job_id})
         if reading_id is not None:
             return _take(tx, reading_id, values)
     return None
+
+
+def _values(ask: Ask, me: int, now: float, turn: int) -> dict[str, Any]:
+    return {
+        "now": now,
+        # Seats that ask at the same moment are served one after another too.
+        "served": now + turn * 1e-6,
+        "worker": ask.worker_id,
+        "left_alone_since": now - ask.patience,
+        "count": ask.limit,
+        "me": me,
+    }
 
 
 def _take(tx: Tx, reading_id: int, values: dict[str, Any]) -> Group | None:

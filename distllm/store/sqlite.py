@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,7 +139,9 @@ class Writer:
             work()
         if self._connection is not None:
             with self._lock:
-                self._connection.execute("PRAGMA optimize")
+                # Statistics can wait for the next time, where another program holds the file.
+                with suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA optimize")
                 self._connection.close()
 
     def _transact(self, transaction: Callable[[Tx], T]) -> T:

@@ -148,7 +148,7 @@ async def converse(
         answer="" if fault else text,
         thinking=thinking,
         finish_reason=None if fault else answer.finish_reason,
-        model=answer.model or call.model,
+        model=_whole([answer.model or call.model]),
         usage=answer.usage,
         seconds=seconds,
         first_token_seconds=None if answer.first_token is None else answer.first_token - started,

@@ -20,6 +20,9 @@ LONGEST_LIST = 4 * 2**20
 
 FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length", "max_tokens": "length"}
 
+LARGEST_COUNT = 2**53
+"""A number of tokens beyond this is none, and no database could hold it."""
+
 
 class OpenAIWorker(Worker):
     """A server with `/v1/chat/completions`, or `/v1/completions` where the endpoint is `completions`.
@@ -100,7 +103,8 @@ class OpenAIWorker(Worker):
         meta = model.get("meta")
         told = (model.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None)
         lengths = [n for n in map(_count, (*told, self.spec.context_length)) if n]
-        return Offer(name, min(lengths, default=None), True if isinstance(meta, dict) else None)
+        loaded = True if isinstance(meta, dict) else None
+        return Offer(name, min(lengths, default=None), loaded, window_told=any(map(_count, told)))
 
     async def _slots(self) -> int | None:
         try:
@@ -226,7 +230,8 @@ def _fields(value: object) -> dict[str, Any]:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    sound = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT
+    return value if sound and isinstance(value, int) else None
 
 
 def _seconds(milliseconds: object) -> float | None:

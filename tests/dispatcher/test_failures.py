@@ -6,7 +6,18 @@ import pytest
 
 from distllm.domain.errors import NoWorkerError
 from tests.dispatcher.conftest import Bench, paper, store_job
-from tests.fakes.behaviour import BREAKS_OFF, BUSY, CRASHED, EMPTY, POOL_FULL, RESET, TOO_LONG, WRONG_KEY
+from tests.fakes.behaviour import (
+    BREAKS_OFF,
+    BUSY,
+    CRASHED,
+    EMPTY,
+    POOL_FULL,
+    RESET,
+    TOO_LONG,
+    UNKNOWN_IDENTIFIER,
+    WRONG_KEY,
+    Behaviour,
+)
 from tests.fakes.server import FakeServer
 
 
@@ -140,3 +151,61 @@ async def test_any_takes_the_workers_own_model(bench: Bench) -> None:
     async with FakeServer(model="its-own") as server:
         await bench.work(server)
     assert bench.rows("SELECT model FROM answers") == [("its-own",)]
+
+
+async def test_a_model_that_is_swapped_midway_ends_with_the_reason_and_loses_nothing(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], [f"What {n}?" for n in range(10)])
+    async with FakeServer(seconds_per_token=0.05) as server:
+        work = asyncio.create_task(bench.work(server, no_worker_limit=0.5))
+        await server.until(lambda: len(server.requests) >= 2)
+        server.models = ("other-model",)
+        await server.until(lambda: server.probes >= 4)
+        server.models = ("fake-model",)
+        await work
+    assert bench.rows("SELECT count(*) FROM results") == [(10,)]
+    bench.assert_consistent()
+
+
+async def test_a_paper_is_not_failed_because_its_only_worker_refused_its_model_for_a_moment(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0, words=900), paper(1, words=900), paper(2)], ["What?"])
+    async with FakeServer(context=700) as small, FakeServer(context=20_000) as large:
+        large.behave(UNKNOWN_IDENTIFIER)
+        await bench.work(small, large)
+    assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 3)]
+    bench.assert_consistent()
+
+
+async def test_a_server_that_is_busy_is_not_asked_over_and_over(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], [f"What {n}?" for n in range(30)])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave_always(BUSY)
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) >= 3, seconds=15)
+        assert bench.rows("SELECT count(*) FROM attempts")[0][0] <= 4
+        coordinator.abort()
+        await run
+    bench.assert_consistent()
+
+
+@pytest.mark.parametrize(("kind", "proof"), [("llamacpp", "proven"), ("plain", "unproven")])
+async def test_only_a_window_that_the_server_told_proves_that_nothing_was_cut(
+    bench: Bench, kind: str, proof: str
+) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with FakeServer(kind=kind) as server:
+        await bench.work(server)
+    assert bench.rows("SELECT proof FROM answers") == [(proof,)]
+
+
+async def test_counts_and_names_that_no_database_can_hold_harm_no_answer(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?", "How?"])
+    body = {
+        "model": "x\ud800",
+        "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 2**70, "completion_tokens": 3},
+    }
+    async with FakeServer() as server:
+        server.behave(Behaviour(body=body))
+        await bench.work(server)
+    assert bench.rows("SELECT count(*) FROM results") == [(2,)]
+    bench.assert_consistent()

@@ -84,3 +84,31 @@ async def test_a_job_that_is_submitted_meanwhile_is_worked_too(bench: Bench) -> 
         await work
         assert len(server.requests) == 4
     bench.assert_consistent()
+
+
+async def test_told_to_stop_while_it_leases_it_gives_everything_back(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(30)], ["What?", "How?"])
+    async with FakeServer(slots=4, seconds_per_token=0.002) as server:
+        for wanted in (1, 5, 9):
+            async with bench.coordinator(server) as coordinator:
+                run = asyncio.create_task(coordinator.run(lambda _: True))
+                before = len(server.requests)
+                await server.until(lambda before=before, wanted=wanted: len(server.requests) >= before + wanted)
+                coordinator.stop()
+                async with asyncio.timeout(5):
+                    await run
+            bench.assert_consistent()
+
+
+async def test_told_twice_in_one_breath_it_goes_at_once(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave(HANGS)
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) >= 1)
+        coordinator.stop()
+        coordinator.abort()
+        async with asyncio.timeout(5):
+            await run
+    assert bench.rows("SELECT ended_at IS NOT NULL FROM coordinators") == [(1,)]
+    bench.assert_consistent()

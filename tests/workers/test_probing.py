@@ -30,7 +30,7 @@ async def probe(server: FakeServer, session: aiohttp.ClientSession, **changes: o
     [
         ("llamacpp", Offer("m", 4096, True), 3),
         ("vllm", Offer("m", 4096, None), None),
-        ("plain", Offer("m", None, None), None),
+        ("plain", Offer("m", None, None, window_told=False), None),
     ],
 )
 async def test_models_windows_and_slots(
