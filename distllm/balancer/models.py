@@ -22,7 +22,7 @@ def choose_model(wanted: str | None, candidates: Sequence[Candidate], aliases: S
     Raises DistllmError listing the models if that leaves several or none, NoWorkerError if nobody answered.
     """
     if wanted is not None:
-        return wanted
+        return _canonical(wanted, aliases)
     configured = {_canonical(candidate.model, aliases) for candidate in candidates if candidate.model}
     if len(configured) == 1 and all(candidate.model for candidate in candidates):
         return configured.pop()

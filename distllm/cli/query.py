@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from distllm.cli.screen import err, out, table
+from distllm.cli.screen import err, out, safe, table
 from distllm.store.reads import query
 
 MOST_ROWS = 100_000
@@ -18,11 +18,12 @@ def show_query(db: Path, sql: str, output: str) -> int:
     match output:
         case "json":
             records = [dict(zip(names, row, strict=True)) for row in rows]
-            out.print(json.dumps(records, ensure_ascii=False, default=str), soft_wrap=True)
+            out.print(json.dumps(records, default=str), soft_wrap=True)
         case "csv":
             writer = csv.writer(sys.stdout)
             writer.writerow(names)
-            writer.writerows(rows)
+            # A terminal obeys some characters; a file keeps them all.
+            writer.writerows([map(_shown, row) for row in rows] if sys.stdout.isatty() else rows)
         case _:
             grid = table(names, rows)
             grid.show_lines = any(len(str(value)) > 60 for row in rows for value in row)
@@ -30,3 +31,7 @@ def show_query(db: Path, sql: str, output: str) -> int:
     if more:
         err.print(f"only the first {MOST_ROWS:,} rows are shown; add a LIMIT")
     return 0
+
+
+def _shown(value: object) -> object:
+    return safe(value) if isinstance(value, str) else value

@@ -32,7 +32,7 @@ async def _results(db: Path, job_id: int, document: str | None, prompt: str | No
             if as_json:
                 for answer in paper.answers:
                     row = {"document": paper.document, "title": paper.title} | answer
-                    out.print(json.dumps(row, ensure_ascii=False), soft_wrap=True)
+                    out.print(json.dumps(row), soft_wrap=True)
             else:
                 _show(paper)
         if document is not None and not shown:

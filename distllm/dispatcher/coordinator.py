@@ -65,6 +65,7 @@ class Coordinator:
         self._stopping = False
         self._aborted = False
         self._said_nobody = False
+        self._somebody = False
         self._judged: tuple[dict[str, int], frozenset[int]] = {}, frozenset()
 
     def stop(self) -> None:
@@ -179,11 +180,12 @@ class Coordinator:
         """Give up if nobody could answer at first; later, say once that nobody can."""
         if any(station.health and station.health.healthy and models & station.windows().keys() for station in stations):
             self._said_nobody = False
+            self._somebody = True
             return
         if self._said_nobody or seconds < self._no_worker_limit:
             return
         reasons = "; ".join(_why_not(station, models) for station in stations) or "no worker is configured"
-        if not any(station.last_sign for station in stations):
+        if not self._somebody:
             raise NoWorkerError(
                 f"nobody could answer in the first {self._no_worker_limit:.0f} s: {reasons}; "
                 "nothing is lost: mend it and run `distllm resume`"

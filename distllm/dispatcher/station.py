@@ -54,7 +54,6 @@ class Station:
         self.rates = dict(rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
-        self.last_sign = 0.0
         self._limit = limit
         self._allowed = limit or 1
         self._aliases = aliases
@@ -211,7 +210,6 @@ class Station:
         match outcome.error_class:
             case None:
                 self.breaker.succeeded()
-                self.last_sign = now
                 self._answers += 1
                 self._answer_seconds += outcome.seconds
                 self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)

@@ -12,6 +12,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Listener, Noticed, TriedInVain
 from distllm.domain.models import Ask, ErrorClass, Outcome, Usage
 from distllm.domain.policy import Done, Failed, limits, proof, verdict
+from distllm.domain.tokens import fewest_tokens
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
 from distllm.store.leases import Group, Lease, claim, release, release_strangers
@@ -42,8 +43,8 @@ class Batch:
 class Turns:
     """Seats run; a turn settles what they ended and claims what they want, in one commit.
 
-    While the database cannot be written, nothing new is leased and the answers wait here: at most one for
-    each seat.
+    While the database cannot be written, nothing new is leased and the answers wait here: no more than the
+    leases that were taken already.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Turns:
         batch, self._batch = self._batch, Batch()
         asks = self._asks() if self._claiming else []
         if not (batch or asks):
+            self._start_seats()
             return 0
         held = [reading for station in self._stations.values() for reading in station.readings()]
         known = batch.leases() | {
@@ -158,8 +160,12 @@ class Turns:
         try:
             groups = await self._database.write(transaction)
         except StoreError as error:
-            await self._put_back(batch, error)
+            self._put_back(batch)
+            await self._wait_for_database(error)
             return 0
+        except BaseException:
+            self._put_back(batch)
+            raise
         self._write_failed = False
         if look_for_strangers:
             self._strangers_due = self._clock.ticks() + STRANGERS_EVERY_SECONDS
@@ -186,10 +192,12 @@ class Turns:
             keep = self._claiming and (station.usable or station.in_flight > 0)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
-    async def _put_back(self, batch: Batch, error: StoreError) -> None:
+    def _put_back(self, batch: Batch) -> None:
         self._batch.sent[:0] = batch.sent
         self._batch.ended[:0] = batch.ended
         self._batch.returned[:0] = batch.returned
+
+    async def _wait_for_database(self, error: StoreError) -> None:
         if not error.passing:
             raise error
         if not self._write_failed:
@@ -248,8 +256,9 @@ class Turns:
         judged = verdict(outcome, failures=lease.failures, max_retries=self._max_retries, now=now, rng=self._rng)
         proven = proof(
             read_tokens=outcome.usage.prompt_tokens,
-            sent_tokens=call.tokens,
+            fewest=fewest_tokens(call.system) + fewest_tokens(call.question),
             needs=lease.needs,
+            max_tokens=call.max_tokens,
             window=offer.context_length if offer.window_told else None,
         )
         others = tuple(

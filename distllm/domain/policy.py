@@ -5,7 +5,6 @@ from random import Random
 from typing import Literal, assert_never
 
 from distllm.domain.models import ErrorClass, Limits, Outcome
-from distllm.domain.tokens import LOWEST_SHARE
 
 PREFILL_RATE_UNKNOWN = 50.0
 DECODE_RATE_UNKNOWN = 1.0
@@ -85,13 +84,13 @@ def limits(
 
 
 def proof(
-    *, read_tokens: int | None, sent_tokens: int, needs: int, window: int | None
+    *, read_tokens: int | None, fewest: int, needs: int, max_tokens: int, window: int | None
 ) -> Literal["proven", "unproven"]:
     """Whether it is certain that a server read all that was sent.
 
-    It is, if the whole need (by an upper estimate) fits its window, so that it had no cause to cut, and
-    its own count of what it read agrees with what was sent.
+    It is, if the whole need fits its window, by an upper estimate and by its own count of what it read, so
+    that it had no cause to cut, and the count is not below the `fewest` tokens that were sent.
     """
-    if read_tokens is None or window is None or needs > window:
+    if read_tokens is None or window is None or max(needs, read_tokens + max_tokens) > window:
         return "unproven"
-    return "proven" if read_tokens >= LOWEST_SHARE * sent_tokens else "unproven"
+    return "proven" if read_tokens >= fewest else "unproven"

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,9 +60,11 @@ class FileLock:
         except BaseException:
             os.close(file)
             raise
-        os.ftruncate(file, 0)
-        os.write(file, str(os.getpid()).encode())
         self._file = file
+        # For people to read; a full disk must not keep anybody from the lock.
+        with suppress(OSError):
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode())
         return True
 
     def __enter__(self) -> Self:

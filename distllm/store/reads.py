@@ -139,7 +139,8 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
          WHERE f.job_id = j.id AND d.problem IS NOT NULL) AS unreadable,
-       (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id AND f.copy = 1) AS copies
+       (SELECT count(*) FROM job_documents f
+         WHERE f.job_id = j.id AND f.copy = 1 AND f.reading_id IS NOT NULL) AS copies
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
   LEFT JOIN (SELECT job_id, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
                     sum(completion_tokens) AS completion_tokens, sum(truncated) AS truncated, sum(unproven) AS unproven

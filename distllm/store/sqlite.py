@@ -180,7 +180,7 @@ def _store_error(path: Path, error: Exception) -> StoreError:
     if "locked" in said:
         passing = True
         remedy = f"another program has held it for {BUSY_TIMEOUT_SECONDS:.0f} s: close it"
-    elif "full" in said:
+    elif "full" in said or "No space" in said:
         passing = True
         remedy = "make room"
     elif "readonly" in said or isinstance(error, PermissionError):

@@ -99,19 +99,19 @@ def test_the_limits_of_a_call_are_those_that_were_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "sent", "needs", "window", "said"),
+    ("read", "fewest", "needs", "window", "said"),
     [
-        (1000, 1000, 1500, 8192, "proven"),
-        (600, 1000, 1500, 8192, "proven"),
-        (599, 1000, 1500, 8192, "unproven"),
-        (1000, 1000, 1500, 1500, "proven"),
-        (1000, 1000, 1501, 1500, "unproven"),
-        (None, 1000, 1500, 8192, "unproven"),
-        (1000, 1000, 1500, None, "unproven"),
-        (1000, 0, 100, 8192, "proven"),
+        (1000, 700, 1500, 8192, "proven"),
+        (700, 700, 1500, 8192, "proven"),
+        (699, 700, 1500, 8192, "unproven"),
+        (1000, 700, 1500, 1500, "proven"),
+        (1000, 700, 1501, 1500, "unproven"),
+        (1450, 700, 1500, 1500, "unproven"),
+        (None, 700, 1500, 8192, "unproven"),
+        (1000, 700, 1500, None, "unproven"),
     ],
 )
 def test_what_was_read_is_proven_only_by_figures(
-    read: int | None, sent: int, needs: int, window: int | None, said: str
+    read: int | None, fewest: int, needs: int, window: int | None, said: str
 ) -> None:
-    assert proof(read_tokens=read, sent_tokens=sent, needs=needs, window=window) == said
+    assert proof(read_tokens=read, fewest=fewest, needs=needs, max_tokens=100, window=window) == said
