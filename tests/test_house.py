@@ -1,5 +1,6 @@
 """The rules of the house that machines can check: format, lint, types, import contracts, packaging."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,25 @@ def test_a_wheel_carries_its_migrations_and_never_names_the_model_package(tmp_pa
     assert "Name: distllm-queue" in metadata
     assert "smollm2" not in metadata
     assert "Provides-Extra: local" in metadata
+
+
+def test_the_command_needs_nothing_but_what_it_declares(tmp_path: Path) -> None:
+    """The environment of the tests has more than a user's: what is missing there is seen only outside of it."""
+    uv = shutil.which("uv")
+    assert uv is not None
+    alone = [uv, "run", "--project", ROOT, "--locked", "--no-default-groups"]
+    environment = os.environ | {"UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv")}
+    for arguments, code, said in (
+        (["--help"], 0, ""),
+        (["nosuch"], 2, "distllm: No such command 'nosuch'; see: distllm --help\n"),
+        (["--db", "new.db", "resume"], 1, "there is no database new.db"),
+        (["submit", "--preset", "summary", ROOT / "LICENSE"], 4, "no worker is configured"),
+    ):
+        done = subprocess.run(
+            [*alone, "distllm", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
 
 
 def test_help_costs_no_http_client_orm_or_migration_tool() -> None:

@@ -12,7 +12,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Listener, Noticed, TriedInVain
 from distllm.domain.models import Ask, ErrorClass, Outcome, Usage
 from distllm.domain.policy import Done, Failed, limits, proof, verdict
-from distllm.domain.tokens import fewest_tokens
+from distllm.domain.tokens import fewest_sent
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
 from distllm.store.leases import Group, Lease, claim, release, release_strangers
@@ -256,7 +256,7 @@ class Turns:
         judged = verdict(outcome, failures=lease.failures, max_retries=self._max_retries, now=now, rng=self._rng)
         proven = proof(
             read_tokens=outcome.usage.prompt_tokens,
-            fewest=fewest_tokens(call.system) + fewest_tokens(call.question),
+            fewest=fewest_sent(call),
             needs=lease.needs,
             max_tokens=call.max_tokens,
             window=offer.context_length if offer.window_told else None,

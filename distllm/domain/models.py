@@ -38,8 +38,8 @@ class Call:
     """One request to a server: what it must read first, and the question last.
 
     `system` is the whole system message, byte for byte the same for every question about one reading;
-    empty where a prompt has none. `tokens` is the estimate, from above, of all that is sent; `max_tokens`
-    bounds the answer.
+    empty where a prompt has none. `turns` are messages between the two, as (role, text). `tokens` is the
+    estimate, from above, of all that is sent; `max_tokens` bounds the answer.
     """
 
     model: str
@@ -48,6 +48,7 @@ class Call:
     max_tokens: int
     temperature: float
     tokens: int
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,8 @@ class Outcome:
 class Offer:
     """One model that a worker has, with its context window in tokens, None where nobody tells it.
 
-    `loaded` is None where the server does not say. `window_told` is false where the window is only what the
+    `loaded` is None where the server does not say. `digest` tells the very weights, where the server tells
+    it: the same name may mean others tomorrow. `window_told` is false where the window is only what the
     configuration says, which proves nothing of what the server does.
     """
 
@@ -148,6 +150,7 @@ class Offer:
     context_length: int | None
     loaded: bool | None = None
     window_told: bool = True
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from distllm.domain.models import Call
+
 _PIECES = re.compile(
     r"(?P<word>[A-Za-z]+)|(?P<digit>\d)|(?P<newline>\n)|(?P<foreign>[^\x00-\x7f])|(?P<sign>[^\sA-Za-z0-9])"
 )
@@ -41,3 +43,9 @@ def fewest_tokens(text: str) -> int:
     """
     words = sum(_LETTER.search(word) is not None for word in text.split())
     return words + int(_FEWEST_A_FOREIGN_CHARACTER * len(_FOREIGN.findall(text)))
+
+
+def fewest_sent(call: Call) -> int:
+    """The tokens that a server which reads all of `call` counts at least."""
+    texts = (call.system, *(text for _, text in call.turns), call.question)
+    return sum(map(fewest_tokens, texts))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import aiohttp
 
 from distllm.domain.models import Call, Limits, Outcome, Usage
-from distllm.domain.tokens import fewest_tokens
+from distllm.domain.tokens import fewest_sent
 from distllm.workers.errors import ServerError, Sign, Translator
 
 CHARACTERS_PER_TOKEN = 64
@@ -103,7 +103,7 @@ class Answer:
         call, read = self.call, self.usage.prompt_tokens
         if self.finish_reason is None:
             raise translator.sign(Sign.NO_REASON)
-        if read and read < fewest_tokens(call.system) + fewest_tokens(call.question):
+        if read and read < fewest_sent(call):
             raise translator.sign(Sign.CUT_INPUT, read=read, sent=call.tokens)
         answer, thinking = self.texts()
         if not answer and thinking:

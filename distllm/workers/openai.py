@@ -180,15 +180,16 @@ def request_body(call: Call, *, raw: bool, extra: tuple[tuple[str, object], ...]
         "stream_options": {"include_usage": True},
     }
     tail = json.dumps(rest).encode()[1:]
-    if raw and call.system:
-        question = json.dumps(f"\n\n{call.question}").encode()
-        return b"".join((b'{"prompt": ', _encoded(call.system)[:-1], question[1:], b", ", tail))
-    question = json.dumps(call.question).encode()
     if raw:
-        return b"".join((b'{"prompt": ', question, b", ", tail))
-    system = (b'{"role": "system", "content": ', _encoded(call.system), b"}, ") if call.system else ()
-    user = (b'{"role": "user", "content": ', question, b"}")
-    return b"".join((b'{"messages": [', *system, *user, b"], ", tail))
+        parts = [text for _, text in call.turns] + [call.question]
+        asked = json.dumps("\n\n".join([""] * bool(call.system) + parts)).encode()
+        return b"".join((b'{"prompt": ', _encoded(call.system)[:-1], asked[1:], b", ", tail))
+    messages = [
+        json.dumps({"role": role, "content": text}).encode() for role, text in (*call.turns, ("user", call.question))
+    ]
+    if call.system:
+        messages.insert(0, b'{"role": "system", "content": ' + _encoded(call.system) + b"}")
+    return b"".join((b'{"messages": [', b", ".join(messages), b"], ", tail))
 
 
 @lru_cache(maxsize=32)

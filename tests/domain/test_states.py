@@ -25,6 +25,6 @@ def test_a_move_is_told_once_and_by_whom() -> None:
     assert not [move for move in MOVES if move.source is move.target]
 
 
-@pytest.mark.parametrize("state", FINAL)
+@pytest.mark.parametrize("state", sorted(FINAL))
 def test_every_final_state_can_be_reached_from_waiting_and_from_work(state: PromptState) -> None:
     assert {move.source for move in MOVES if move.target is state} == {PromptState.PENDING, PromptState.LEASED}

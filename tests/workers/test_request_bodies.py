@@ -13,10 +13,12 @@ from distllm.workers.openai import request_body
 def expected(call: Call, *, raw: bool) -> dict[str, object]:
     prompt: dict[str, object]
     if raw:
-        prompt = {"prompt": f"{call.system}\n\n{call.question}" if call.system else call.question}
+        texts = [call.system] * bool(call.system) + [text for _, text in call.turns] + [call.question]
+        prompt = {"prompt": "\n\n".join(texts)}
     else:
         system = [{"role": "system", "content": call.system}] if call.system else []
-        prompt = {"messages": [*system, {"role": "user", "content": call.question}]}
+        turns = [{"role": role, "content": text} for role, text in call.turns]
+        prompt = {"messages": [*system, *turns, {"role": "user", "content": call.question}]}
     return prompt | {
         "model": call.model,
         "max_tokens": call.max_tokens,
@@ -26,9 +28,14 @@ def expected(call: Call, *, raw: bool) -> dict[str, object]:
     }
 
 
-@given(system=st.text(), question=st.text(), model=st.text(), raw=st.booleans())
-def test_spliced_it_is_what_json_makes_of_the_whole(system: str, question: str, model: str, *, raw: bool) -> None:
-    call = Call(model, system, question, 7, 0.5, 99)
+TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text()), max_size=3)
+
+
+@given(system=st.text(), turns=TURNS, question=st.text(), model=st.text(), raw=st.booleans())
+def test_spliced_it_is_what_json_makes_of_the_whole(
+    system: str, turns: list[tuple[str, str]], question: str, model: str, *, raw: bool
+) -> None:
+    call = Call(model, system, question, 7, 0.5, 99, tuple(turns))
     assert json.loads(request_body(call, raw=raw)) == json.loads(json.dumps(expected(call, raw=raw)))
 
 

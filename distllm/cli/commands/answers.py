@@ -1,0 +1,47 @@
+"""Commands about answers: read them, and ask the database."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from distllm.cli.root import JobNumber, Json, app, finish, given
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+@app.command()
+def results(
+    job: JobNumber,
+    document: Annotated[str | None, typer.Option(metavar="D", help="Only this document.")] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="P", help="Only this question, by its name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a job's answers.
+
+    Example: `distllm results 1 --prompt key_findings`
+    """
+    from distllm.cli.results import show_results
+
+    finish(show_results(given.db, job, document, prompt, as_json))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement.")],
+    output: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Ask the database in SQL; it is only read.
+
+    Example: `distllm query "select document, prompt, answer from answers"`
+    """
+    from distllm.cli.query import show_query
+
+    finish(show_query(given.db, sql, Format.JSON.value if as_json else output.value))

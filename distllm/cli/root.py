@@ -1,0 +1,90 @@
+"""The command itself: the options that stand before every command, and what commands are declared on."""
+
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from distllm import __version__
+
+ORDER = (
+    *("submit", "status", "resume", "pause", "cancel", "retry"),
+    *("results", "export", "query"),
+    *("workers", "presets", "db"),
+)
+
+
+class InOrder(TyperGroup):
+    """Lists the commands as a person meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in `ORDER`."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+app = typer.Typer(
+    name="distllm",
+    cls=InOrder,
+    help="Have your own local models read every paper, and keep the answers in SQLite.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Level(StrEnum):
+    """How much is logged to stderr."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Context:
+    """What the options before the command say."""
+
+    db = Path("distllm.db")
+    config: Path | None = None
+
+
+given = Context()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="A job's number.")]
+
+
+def finish(code: int) -> None:
+    """End the command with an exit code."""
+    raise typer.Exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"distllm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    db: Annotated[Path, typer.Option(metavar="PATH", envvar="DISTLLM_DB", help="The database file.")] = Path(
+        "distllm.db"
+    ),
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="DISTLLM_CONFIG", help="The configuration file."),
+    ] = None,
+    log_level: Annotated[
+        Level, typer.Option(envvar="LOG_LEVEL", case_sensitive=False, help="DEBUG also shows tracebacks.")
+    ] = Level.WARNING,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=log_level.value, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    given.db, given.config = db, config
