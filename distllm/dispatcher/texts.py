@@ -42,12 +42,13 @@ class Texts:
     def call(self, lease: Lease, group: Group, model: str) -> Call:
         """The request for a leased prompt, to a server that calls the model `model`."""
         question = self._questions[lease.template_id]
+        max_tokens = lease.max_tokens or question.max_tokens
         system = group.system if group.document is None else render_system(group.document)
         return Call(
             model=model,
             system=system or "",
             question=question.text,
-            max_tokens=question.max_tokens,
+            max_tokens=max_tokens,
             temperature=question.temperature,
-            tokens=lease.needs - question.max_tokens,
+            tokens=lease.needs - max_tokens,
         )

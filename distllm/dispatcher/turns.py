@@ -264,7 +264,7 @@ class Turns:
         others = tuple(
             other.id for other in self._stations.values() if other.health is None or group.model in other.windows()
         )
-        self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others))
+        self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
     def _new_id(self) -> int:
         self._attempts += 1

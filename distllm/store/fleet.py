@@ -60,11 +60,11 @@ _HEALTH = (
     )
 )
 _offer = upsert_into(worker_models).values(
-    {name: bindparam(name) for name in ("worker_id", "model", "context_length", "loaded", "seen_at")}
+    {name: bindparam(name) for name in ("worker_id", "model", "context_length", "loaded", "seen_at", "digest")}
 )
 _OFFER = _offer.on_conflict_do_update(
     index_elements=[worker_models.c.worker_id, worker_models.c.model],
-    set_={name: _offer.excluded[name] for name in ("context_length", "loaded", "seen_at")},
+    set_={name: _offer.excluded[name] for name in ("context_length", "loaded", "seen_at", "digest")},
 )
 
 
@@ -90,6 +90,7 @@ def note_health(tx: Tx, worker_id: int, health: Health, breaker: str, now: float
                 "context_length": offer.context_length,
                 "loaded": None if offer.loaded is None else int(offer.loaded),
                 "seen_at": now,
+                "digest": offer.digest,
             }
             for offer in health.offers
         ],

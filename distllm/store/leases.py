@@ -19,7 +19,11 @@ SQLITE_COUNTERS = 0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One leased prompt: the coordinator may send it and settle it while `number` is its newest lease."""
+    """One leased prompt: the coordinator may send it and settle it while `number` is its newest lease.
+
+    `needs` is the context window in tokens that it takes. `max_tokens` bounds its answer, None leaves that to
+    its template.
+    """
 
     prompt_id: int
     number: int
@@ -29,6 +33,7 @@ class Lease:
     parent_id: int | None
     failures: int
     needs: int
+    max_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ _LEASE_COLUMNS = (
     prompts.c.parent_id,
     prompts.c.failures,
     prompts.c.tokens,
+    prompts.c.max_tokens,
 )
 
 # All jobs' ready prompts of one reading go to the seat that reads it.

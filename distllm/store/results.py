@@ -32,7 +32,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An attempt that has ended. `others` are the workers that the prompt could still go to."""
+    """An attempt that has ended. `others` are the workers that the prompt could still go to.
+
+    `digest` tells the very weights that were asked, None where the server does not.
+    """
 
     sent: Sent
     outcome: Outcome
@@ -40,6 +43,7 @@ class Settlement:
     proof: str
     finished_at: float
     others: tuple[int, ...]
+    digest: str | None = None
 
 
 _SENT_COLUMNS = ("id", "prompt_id", "lease", "worker_id", "coordinator_id", "started_at", "sent_tokens")
@@ -153,6 +157,7 @@ _RESULT_COLUMNS = (
     "model",
     "thinking",
     "answer",
+    "digest",
 )
 _NEW_RESULT = insert_row(results, *_RESULT_COLUMNS)
 
@@ -271,6 +276,7 @@ def _result_row(each: Settlement) -> dict[str, Any]:
         "model": outcome.model,
         "thinking": outcome.thinking,
         "answer": outcome.answer,
+        "digest": each.digest,
     }
 
 

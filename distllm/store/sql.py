@@ -21,6 +21,7 @@ PENDING = word(PromptState.PENDING)
 LEASED = word(PromptState.LEASED)
 DONE = word(PromptState.DONE)
 FAILED = word(PromptState.FAILED)
+CANCELLED = word(PromptState.CANCELLED)
 
 
 def one_of(column: Column, name: str) -> Column:

@@ -1,7 +1,7 @@
 """Jobs being built: each step is one short transaction that can be repeated, so that any process can go on."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, exists, func, insert, literal_column, select, 
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Document, Template
+from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
 from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
@@ -22,7 +23,8 @@ class NewJob:
     """What is known of a job before any file has been read.
 
     `questions` are templates with their answer's token limit settled, each with its own estimate of tokens;
-    `files` are (name, path, mtime). `request_hash` tells the same request made again.
+    `files` are (name, path, mtime). `request_hash` tells the same request made again. A `fresh` job reuses
+    no answer.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NewJob:
     request_hash: str
     questions: Sequence[tuple[Template, int, int]]
     files: Sequence[tuple[str, str, float]]
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ _UNFINISHED = (
     .limit(1)
 )
 
-_NEW_JOB = insert_row(jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at").returning(
-    jobs.c.id
-)
+_NEW_JOB = insert_row(
+    jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh"
+).returning(jobs.c.id)
 _NEW_TEMPLATE = insert_row(templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens")
 _NEW_FILE = insert_row(job_documents, "job_id", "ordinal", "name", "path", "mtime")
 
@@ -76,6 +79,7 @@ def create_job(tx: Tx, job: NewJob, now: float) -> int:
             "priority": job.priority,
             "request_hash": job.request_hash,
             "created_at": now,
+            "fresh": int(job.fresh),
         },
     )
     tx.many(
@@ -200,7 +204,7 @@ _MARK_COPIES = (
     .values(copy=1)
 )
 
-_PROGRESS = select(jobs.c.built, jobs.c.submitted_at).where(jobs.c.id == bindparam("job"))
+_PROGRESS = select(jobs.c.built, jobs.c.submitted_at, jobs.c.fresh).where(jobs.c.id == bindparam("job"))
 
 # Documents x questions, without a row of it passing through Python.
 _BUILD = insert(prompts).from_select(
@@ -223,6 +227,7 @@ _BUILD = insert(prompts).from_select(
     .order_by(job_documents.c.ordinal, templates.c.ordinal),
 )
 
+_LAST = select(func.coalesce(func.max(prompts.c.id), literal_column("0")))
 _ADVANCE = update(jobs).where(jobs.c.id == bindparam("job")).values(built=bindparam("end_place"))
 _FILES = select(func.count()).select_from(job_documents).where(job_documents.c.job_id == bindparam("job"))
 _SUBMIT = update(jobs).where(jobs.c.id == bindparam("job")).values(submitted_at=bindparam("now"))
@@ -243,19 +248,23 @@ FINISH = (
 )
 
 
-def build_prompts(tx: Tx, job_id: int, now: float) -> bool:
+def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) -> bool:
     """Write the prompts of the next documents of a job whose files are all read; true when it is whole.
 
-    The last step sets `submitted_at`: from then on its prompts can be leased.
+    What is answered already is not asked again (see `reuse` for `digests`), unless the job is fresh. The last
+    step sets `submitted_at`: from then on its prompts can be leased.
     """
-    built, submitted_at = tx.rows(_PROGRESS, {"job": job_id})[0]
+    built, submitted_at, fresh = tx.rows(_PROGRESS, {"job": job_id})[0]
     if submitted_at is not None:
         return True
     if built == 0:
         tx.run(_MARK_COPIES, {"job": job_id})
     end = built + CHUNK_DOCUMENTS
+    last = tx.value(_LAST, {})
     count = tx.run(_BUILD, {"job": job_id, "first_place": built, "end_place": end})
-    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0, "pending": count})
+    reused, unproven = (0, 0) if fresh else reuse(tx, job_id, last, digests, now)
+    counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0} | counts)
     tx.run(_ADVANCE, {"job": job_id, "end_place": end})
     if end < tx.value(_FILES, {"job": job_id}):
         return False

@@ -79,7 +79,7 @@ coordinators = Table(
 )
 
 # A job without `submitted_at` is still being built, and nothing of it is leased; `built` counts the
-# documents whose prompts exist already, so that another process can go on.
+# documents whose prompts exist already, so that another process can go on. A `fresh` job asks everything anew.
 jobs = Table(
     "jobs",
     metadata,
@@ -99,6 +99,7 @@ jobs = Table(
     _real("paused_at", null=True),
     _real("cancel_requested_at", null=True),
     _real("finished_at", null=True),
+    _int("fresh", zero=True),
     Index("ix_jobs_building", "request_hash", sqlite_where=text("submitted_at IS NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
@@ -163,7 +164,8 @@ readings = _table(
 )
 
 # The hot table. `tokens` is the context window that a prompt needs: what is sent, estimated from above,
-# and its answer's `max_tokens`. `worker_id` is the worker of the newest lease.
+# and its answer's `max_tokens`, which is the template's unless the prompt has one of its own. `worker_id` is the
+# worker of the newest lease.
 _READY = text("state = 'pending' AND waits_for = 0")
 prompts = _table(
     "prompts",
@@ -186,6 +188,7 @@ prompts = _table(
     _real("finished_at", null=True),
     _text("error", null=True),
     _text("body", null=True),
+    _int("max_tokens", null=True),
     CheckConstraint(f"state IN ({_names(PromptState)})", name="state"),
     CheckConstraint("(state = 'leased') = (holder IS NOT NULL)", name="leased_has_holder"),
     CheckConstraint(f"(state IN ({_names(FINAL)})) = (finished_at IS NOT NULL)", name="final_has_end"),
@@ -206,6 +209,8 @@ _LEASED = text("state = 'leased'")
 Index("ix_prompts_held", prompts.c.holder, sqlite_where=_LEASED, postgresql_where=_LEASED)
 _FAILED = text("state = 'failed'")
 Index("ix_prompts_failed", prompts.c.job_id, sqlite_where=_FAILED, postgresql_where=_FAILED)
+_ANSWERED = text("state = 'done'")
+Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED, postgresql_where=_ANSWERED)
 _PART = text("parent_id IS NOT NULL")
 Index("ix_prompts_parent", prompts.c.parent_id, sqlite_where=_PART, postgresql_where=_PART)
 Index("ix_prompts_job", prompts.c.job_id, prompts.c.document_id)
@@ -244,7 +249,8 @@ _OPEN = text("outcome IS NULL")
 Index("ix_attempts_open", attempts.c.coordinator_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
 
 # The primary key makes a second result impossible. `attempt_id` has no foreign key: it would cost an index
-# on the hot path, and the attempt of a result is never pruned. `reused_from` is the job that asked first.
+# on the hot path, and the attempt of a result is never pruned. `reused_from` is the job that asked first;
+# `digest` tells the very weights that answered, where the server does.
 results = _table(
     "results",
     _to("prompts", "prompt_id", key=True),
@@ -264,6 +270,7 @@ results = _table(
     _text("data", null=True),
     _text("thinking", null=True),
     _text("answer"),
+    _text("digest", null=True),
     CheckConstraint("proof IN ('proven', 'unproven')", name="proof"),
 )
 

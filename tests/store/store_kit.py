@@ -109,12 +109,13 @@ def end(
     now: float = NOW + 3,
     others: tuple[int, ...] = (),
     judged: Verdict | None = None,
+    digest: str | None = None,
 ) -> Settlement:
     """How an attempt ended, judged by the real policy with three retries."""
     ended = outcome(error, answer, finish_reason)
     if judged is None:
         judged = verdict(ended, failures=sent.lease.failures, max_retries=3, now=now, rng=Random(0))
-    return Settlement(sent, ended, judged, "proven", now, others)
+    return Settlement(sent, ended, judged, "proven", now, others, digest)
 
 
 def paper(text: str, *, data: bytes | None = None, problem: str | None = None) -> Document:
@@ -136,20 +137,20 @@ def request(
     priority: int = 0,
     same: str | None = None,
     params: Mapping[str, Any] | None = None,
+    fresh: bool = False,
 ) -> NewJob:
     """A request; all with the same `same` are one, and without it each is its own."""
     asked = [(Template(name, f"What are its {name}?"), MAX_TOKENS, QUESTION_TOKENS) for name in questions]
     key = f"request {next(_requests)}" if same is None else same
-    return NewJob(
-        "job", "research", model, params or {}, priority, key, asked, [(name, f"/papers/{name}", NOW) for name in files]
-    )
+    listed = [(name, f"/papers/{name}", NOW) for name in files]
+    return NewJob("job", "research", model, params or {}, priority, key, asked, listed, fresh)
 
 
 _requests = count()
 
 
-def build_all(store: Store, job_id: int, now: float = NOW) -> None:
-    while not store.write(lambda tx: build_prompts(tx, job_id, now)):
+def build_all(store: Store, job_id: int, now: float = NOW, digests: Sequence[str] = ()) -> None:
+    while not store.write(lambda tx: build_prompts(tx, job_id, now, digests)):
         pass
 
 
@@ -162,14 +163,19 @@ def save_all(store: Store, job_id: int, papers: Sequence[Document], first: int =
 
 
 def add_job(
-    store: Store, papers: Sequence[Document | str], questions: Sequence[str] = ("findings",), **more: Any
+    store: Store,
+    papers: Sequence[Document | str],
+    questions: Sequence[str] = ("findings",),
+    *,
+    digests: Sequence[str] = (),
+    **more: Any,
 ) -> int:
     """A whole job: each of `papers` is a document or a text."""
     documents = [paper(each) if isinstance(each, str) else each for each in papers]
     asked = request([f"{place}.txt" for place in range(len(documents))], questions, **more)
     job_id = store.write(lambda tx: create_job(tx, asked, NOW))
     save_all(store, job_id, documents)
-    build_all(store, job_id)
+    build_all(store, job_id, digests=digests)
     return job_id
 
 
@@ -197,13 +203,15 @@ def split(store: Store, parent_id: int, parts: int) -> list[int]:
 
 _STATE_COUNTS = ", ".join(f"sum({{0}}{state}{{1}}) AS {state}" for state in PromptState)
 _COUNTED = f"""
-SELECT job_id, part, {_STATE_COUNTS.format("", "")}, sum(completion_tokens), sum(prompt_tokens), sum(truncated)
+SELECT job_id, part, {_STATE_COUNTS.format("", "")}, sum(completion_tokens), sum(prompt_tokens), sum(truncated),
+       sum(unproven), sum(reused)
   FROM job_counters GROUP BY job_id, part
 """
 _ROWS = f"""
 SELECT p.job_id, p.parent_id IS NOT NULL AS part, {_STATE_COUNTS.format("p.state = '", "'")},
-       coalesce(sum(r.completion_tokens), 0), coalesce(sum(r.prompt_tokens), 0),
-       coalesce(sum(r.finish_reason = 'length'), 0)
+       coalesce(sum(r.completion_tokens) FILTER (WHERE r.reused_from IS NULL), 0),
+       coalesce(sum(r.prompt_tokens) FILTER (WHERE r.reused_from IS NULL), 0),
+       coalesce(sum(r.finish_reason = 'length'), 0), coalesce(sum(r.proof = 'unproven'), 0), count(r.reused_from)
   FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id GROUP BY 1, 2
 """
 # Each finds nothing in a database that keeps its promises.
@@ -215,7 +223,10 @@ _FAULTS = {
     ),
     "a result whose attempt did not give it": (
         "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
-        "WHERE a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done'"
+        "WHERE r.reused_from IS NULL AND (a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done')"
+    ),
+    "a result with a source and an attempt": (
+        "SELECT prompt_id FROM results WHERE (reused_from IS NULL) = (attempt_id IS NULL)"
     ),
     "waits for another number of parts than it has unfinished": (
         "SELECT p.id FROM prompts p WHERE p.waits_for <> "

@@ -1,4 +1,4 @@
-"""Any order of claims, answers, deaths and pauses, against a model of a few lines."""
+"""Any order of claims, answers, deaths, pauses, cancels and retries, against a model of a few lines."""
 
 import shutil
 import sqlite3
@@ -24,9 +24,19 @@ from hypothesis.stateful import (
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Again, Failed
 from distllm.domain.states import FINAL, MOVES
+from distllm.store.control import (
+    Room,
+    cancel_some,
+    go_on,
+    pause,
+    request_cancel,
+    retry_some,
+    retry_truncated,
+    unfinished_cancels,
+)
 from distllm.store.leases import Lease, release
 from distllm.store.results import Sent, Settlement
-from tests.store.store_kit import MODEL, NOW, Store, add_job, assert_consistent, end
+from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end
 
 PAPERS = ["x" * length for length in (5, 50, 500)]
 WINDOWS = (120, 170, 9999)
@@ -39,6 +49,7 @@ class Prompt:
 
     job: int
     reading: int
+    question: str
     needs: int
     state: str = "pending"
     lease: int = 0
@@ -48,6 +59,8 @@ class Prompt:
     losses: int = 0
     available: float = 0.0
     answer: str | None = None
+    cut: bool = False
+    room: int = MAX_TOKENS
     refused: set[int] = field(default_factory=set)
 
 
@@ -70,6 +83,7 @@ class Coordinators(RuleBasedStateMachine):
         self.prompts: dict[int, Prompt] = {}
         self.newest: dict[int, Lease] = {}
         self.paused: set[int] = set()
+        self.cancelled: set[int] = set()
         self.now = NOW
         self.answers = 0
         self.before: dict[int, str] = {}
@@ -78,20 +92,30 @@ class Coordinators(RuleBasedStateMachine):
     def begin(self) -> None:
         self.me = self.store.reclaim()
         self.workers = [self.store.worker("here"), self.store.worker("there")]
-        self.new_job(PAPERS[1:2], 2, 0)
+        self.new_job(PAPERS[1:2], 2, 0, fresh=False)
 
     @precondition(lambda self: len(self.prompts) < 8)
     @rule(
         papers=st.lists(st.sampled_from(PAPERS), min_size=1, max_size=3),
         questions=st.integers(1, 2),
         priority=st.integers(0, 1),
+        fresh=st.booleans(),
     )
-    def new_job(self, papers: list[str], questions: int, priority: int) -> None:
-        job = add_job(self.store, papers, ["findings", "limits"][:questions], priority=priority)
-        for prompt, reading, needs in self.store.rows(
-            "SELECT id, reading_id, tokens FROM prompts WHERE job_id = ?", job
+    def new_job(self, papers: list[str], questions: int, priority: int, *, fresh: bool) -> None:
+        known = {
+            (each.reading, each.question): each.answer
+            for _, each in sorted(self.prompts.items())
+            if each.state == "done" and not each.cut
+        }
+        job = add_job(self.store, papers, ["findings", "limits"][:questions], priority=priority, fresh=fresh)
+        for prompt, reading, question, needs in self.store.rows(
+            "SELECT p.id, reading_id, name, p.tokens FROM prompts p JOIN templates t ON t.id = template_id "
+            "WHERE p.job_id = ?",
+            job,
         ):
-            self.prompts[prompt] = Prompt(job, reading, needs)
+            each = self.prompts[prompt] = Prompt(job, reading, question, needs)
+            if (reading, question) in known and not fresh:
+                each.state, each.answer = "done", known[reading, question]
 
     @property
     def leases(self) -> dict[int, Lease]:
@@ -179,6 +203,7 @@ class Coordinators(RuleBasedStateMachine):
             assert stale == (not accepted)
             if accepted:
                 each.state, each.holder, each.answer = "done", None, ended.outcome.answer
+                each.cut = ended.outcome.finish_reason == "length"
             return ended
         failed = isinstance(ended.verdict, Failed)
         if kind is ErrorClass.INPUT:
@@ -191,10 +216,10 @@ class Coordinators(RuleBasedStateMachine):
                 each.available = ended.verdict.at if isinstance(ended.verdict, Again) else self.now
         return ended
 
-    @rule(target=ended, sent=consumes(sent))
-    def answer(self, sent: Sent) -> Settlement:
+    @rule(target=ended, sent=consumes(sent), reason=st.sampled_from(["stop", "length"]))
+    def answer(self, sent: Sent, reason: str) -> Settlement:
         self.answers += 1
-        return self.settle(end(sent, answer=f"answer {self.answers}", now=self.now))
+        return self.settle(end(sent, answer=f"answer {self.answers}", finish_reason=reason, now=self.now))
 
     @rule(
         target=ended,
@@ -226,11 +251,61 @@ class Coordinators(RuleBasedStateMachine):
                 each.state, each.holder, each.available = "pending", None, self.now
                 each.losses += 1
 
+    def job(self, data: st.DataObject) -> int:
+        return data.draw(st.sampled_from(sorted({each.job for each in self.prompts.values()})))
+
+    def of(self, job: int, *states: str) -> list[Prompt]:
+        return [each for each in self.prompts.values() if each.job == job and each.state in states]
+
     @rule(data=st.data())
     def pause_or_go_on(self, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from(sorted({each.job for each in self.prompts.values()})))
-        self.paused ^= {job}
-        self.store.rows("UPDATE jobs SET paused_at = ? WHERE id = ?", self.now if job in self.paused else None, job)
+        job = self.job(data)
+        if job in self.paused:
+            assert self.store.write(lambda tx: go_on(tx, job))
+            self.paused.remove(job)
+        elif self.store.write(lambda tx: pause(tx, job, self.now)):
+            self.paused.add(job)
+            assert self.of(job, "pending", "leased")
+        else:
+            assert job in self.cancelled or not self.of(job, "pending", "leased")
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job = self.job(data)
+        unfinished = self.of(job, "pending", "leased")
+        assert self.store.write(lambda tx: request_cancel(tx, job, self.now)) == bool(unfinished)
+        if not unfinished:
+            return
+        assert self.store.write(unfinished_cancels) == [job]
+        assert self.store.write(lambda tx: cancel_some(tx, job, self.now)) == len(unfinished)
+        assert self.store.write(unfinished_cancels) == []
+        self.cancelled.add(job)
+        self.paused.discard(job)
+        for each in unfinished:
+            each.state, each.holder = "cancelled", None
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        job = self.job(data)
+        if job in self.cancelled:
+            return
+        failed = self.of(job, "failed")
+        assert self.store.write(lambda tx: retry_some(tx, job, self.now)) == len(failed)
+        for each in failed:
+            each.state, each.available, each.failures, each.losses = "pending", self.now, 0, 0
+            each.refused.clear()
+
+    @rule(data=st.data())
+    def ask_for_more(self, data: st.DataObject) -> None:
+        job = self.job(data)
+        if job in self.cancelled:
+            return
+        cut = [each for each in self.of(job, "done") if each.cut]
+        assert self.store.write(lambda tx: retry_truncated(tx, job, [], self.now)) == Room(len(cut), 0)
+        for each in cut:
+            each.state, each.available, each.failures, each.answer, each.cut = "pending", self.now, 0, None, False
+            each.needs += each.room
+            each.room *= 2
 
     @rule(seconds=st.sampled_from([0.5, 40.0]))
     def wait(self, seconds: float) -> None:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tables_and_indexes(path: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """By name: the columns in order, and the constraints or the rest of the statement."""
+    """By name: the columns of a table in order and its constraints, or the whole statement of an index."""
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL "
@@ -42,10 +42,26 @@ def tables_and_indexes(path: Path) -> dict[str, tuple[list[str], list[str]]]:
         ).fetchall()
     schema = {}
     for name, sql in found:
-        lines = [re.sub(r"\s+", " ", line).strip().rstrip(",") for line in sql.splitlines() if line.strip()]
-        constraints = sorted(line for line in lines if line.startswith("CONSTRAINT"))
-        schema[name] = ([line for line in lines if not line.startswith("CONSTRAINT")], constraints)
+        if sql.startswith("CREATE TABLE"):
+            # A column that was added later stands behind the constraints.
+            parts = _parts(sql[sql.index("(") + 1 : sql.rindex(")")])
+            constraints = sorted(part for part in parts if part.startswith("CONSTRAINT"))
+            schema[name] = ([part for part in parts if not part.startswith("CONSTRAINT")], constraints)
+        else:
+            schema[name] = ([re.sub(r"\s+", " ", sql)], [])
     return schema
+
+
+def _parts(inside: str) -> list[str]:
+    """The columns and constraints of a table: what commas part, outside of brackets."""
+    depth, parts = 0, [""]
+    for character in re.sub(r"\s+", " ", inside):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 def test_migrations_and_tables_agree(template: Path, tmp_path: Path) -> None:
@@ -206,7 +222,8 @@ def broken_migrations(folder: Path, revision: str, after: str | None) -> Config:
     """A copy of the migrations with one that creates a table and then fails."""
     copy = Path(shutil.copytree(migrations_folder(), folder / "migrations"))
     if after is None:
-        (copy / "versions" / "0001_schema.py").unlink()
+        for file in (copy / "versions").glob("*.py"):
+            file.unlink()
     copy.joinpath("versions", f"{revision}_breaks.py").write_text(
         f"from alembic import op\n\nrevision = {revision!r}\ndown_revision = {after!r}\n"
         "branch_labels = None\ndepends_on = None\n\n\ndef upgrade() -> None:\n"
@@ -231,11 +248,11 @@ def names_in(path: Path) -> set[str]:
 
 def test_a_migration_that_fails_midway_leaves_nothing(path: Path, tmp_path: Path) -> None:
     before = names_in(path)
-    config = broken_migrations(tmp_path, "0002", after="0001")
+    config = broken_migrations(tmp_path, "9999", after=revisions()[-1])
     with pytest.raises(RuntimeError, match="killed midway"):
         run_to_head(config, path)
     assert names_in(path) == before
-    assert revision_of(path) == "0001"
+    assert revision_of(path) == revisions()[-1]
 
 
 def test_a_first_migration_that_fails_leaves_an_empty_file(tmp_path: Path) -> None:

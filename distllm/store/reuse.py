@@ -1,0 +1,96 @@
+"""Answers that exist already: only what changed is asked, where the same question was answered before."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import bindparam, exists, func, insert, literal_column, null, or_, select, update
+
+from distllm.store.sql import DONE, PENDING, one_of
+from distllm.store.sqlite import Tx, as_list
+from distllm.store.tables import jobs, prompts, results, templates
+
+_theirs = prompts.alias("theirs")
+_asked = templates.alias("asked")
+_before = jobs.alias("before")
+_given = results.alias("given")
+_NEW = (prompts.c.job_id == bindparam("job"), prompts.c.id > bindparam("after"), prompts.c.state == PENDING)
+
+# The newest whole answer to the same question about the same reading, which is the same model and text, with
+# the same parameters and from weights that this fleet has; found by the index on answered readings.
+_newest = (
+    select(func.max(_theirs.c.id))
+    .join(_asked, _asked.c.id == _theirs.c.template_id)
+    .join(_before, _before.c.id == _theirs.c.job_id)
+    .join(_given, _given.c.prompt_id == _theirs.c.id)
+    .where(
+        _theirs.c.reading_id == prompts.c.reading_id,
+        _theirs.c.state == DONE,
+        _theirs.c.parent_id.is_(None),
+        _theirs.c.job_id != prompts.c.job_id,
+        _asked.c.text == templates.c.text,
+        _asked.c.max_tokens == templates.c.max_tokens,
+        _asked.c.schema.is_not_distinct_from(templates.c.schema),
+        _before.c.params == jobs.c.params,
+        _given.c.finish_reason != literal_column("'length'"),
+        or_(_given.c.digest.is_(None), one_of(_given.c.digest, "digests")),
+    )
+    .correlate(prompts, templates, jobs)
+    .scalar_subquery()
+)
+
+_KEPT = (
+    "worker_id",
+    "sent_tokens",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "parts",
+    "seconds",
+    "finished_at",
+    "finish_reason",
+    "proof",
+    "model",
+    "data",
+    "thinking",
+    "answer",
+    "digest",
+)
+_source = prompts.alias("source")
+_known = results.alias("known")
+_COPY = insert(results).from_select(
+    ["prompt_id", "attempt_id", "reused_from", *_KEPT],
+    select(
+        prompts.c.id,
+        null(),
+        func.coalesce(_known.c.reused_from, _source.c.job_id),
+        *(_known.c[name] for name in _KEPT),
+    )
+    .join_from(prompts, templates, templates.c.id == prompts.c.template_id)
+    .join(jobs, jobs.c.id == prompts.c.job_id)
+    .join(_source, _source.c.id == _newest)
+    .join(_known, _known.c.prompt_id == _source.c.id)
+    .where(*_NEW),
+)
+
+_END = (
+    update(prompts)
+    .where(*_NEW, exists().where(results.c.prompt_id == prompts.c.id))
+    .values(state=DONE, finished_at=bindparam("now"))
+)
+_UNPROVEN = (
+    select(func.count())
+    .join_from(prompts, results, results.c.prompt_id == prompts.c.id)
+    .where(*_NEW, results.c.proof == literal_column("'unproven'"))
+)
+
+
+def reuse(tx: Tx, job_id: int, after: int, digests: Iterable[str], now: float) -> tuple[int, int]:
+    """Give the prompts of a job that are newer than prompt `after` the answers that exist; count them.
+
+    `digests` are the weights that the fleet is known to have: an answer whose weights were told is reused
+    only if they are among them. Returns how many prompts are done so, and how many of them are unproven.
+    """
+    values = {"job": job_id, "after": after}
+    if not tx.run(_COPY, values | {"digests": as_list(digests)}):
+        return 0, 0
+    unproven: int = tx.value(_UNPROVEN, values)
+    return tx.run(_END, values | {"now": now}), unproven

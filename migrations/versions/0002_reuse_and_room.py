@@ -1,0 +1,23 @@
+"""What reuse and retries need: which weights gave an answer, jobs that ask anew, and room of a prompt's own."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("results", sa.Column("digest", sa.Text(), nullable=True))
+    op.add_column("jobs", sa.Column("fresh", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.add_column("prompts", sa.Column("max_tokens", sa.Integer(), nullable=True))
+    op.create_index(
+        "ix_prompts_answered",
+        "prompts",
+        ["reading_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'done'"),
+        postgresql_where=sa.text("state = 'done'"),
+    )
