@@ -12,7 +12,16 @@ import pytest
 
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
-from distllm.store import leases
+from distllm.store import leases, reuse
+from distllm.store.control import (
+    cancel_some,
+    go_on,
+    pause,
+    request_cancel,
+    retry_some,
+    retry_truncated,
+    unfinished_cancels,
+)
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import claim, reclaim, release, release_strangers
 from distllm.store.reads import Reader
@@ -122,6 +131,35 @@ def work(store: Store) -> None:
     store.settle(end(store.send(me, worker, parts[1]), ErrorClass.BROKEN, judged=Failed()))
     store.write(lambda tx: claim(tx, [], [], me, NOW))
     store.write(lambda tx: fail_unfit(tx, MODEL, 150, [1], NOW + 102))
+
+
+def manage(store: Store) -> None:
+    """Everything that people do to jobs of which one is answered already."""
+    job = add_job(store, [paper("paper 0 0 ")], ["findings", "limits"])
+    store.write(lambda tx: pause(tx, job, NOW))
+    store.write(lambda tx: go_on(tx, job))
+    store.write(lambda tx: retry_some(tx, 1, NOW))
+    store.write(lambda tx: retry_truncated(tx, 1, [], NOW))
+    store.write(lambda tx: request_cancel(tx, 2, NOW))
+    assert store.write(lambda tx: cancel_some(tx, 2, NOW))
+    store.write(unfinished_cancels)
+
+
+def test_nothing_that_people_do_to_a_job_reads_those_of_others(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    manage(store)
+    written = {text: values for text, values in connection.seen.items() if ":" in text}
+    assert any("INSERT INTO results" in text for text in written)
+    for text, values in written.items():
+        steps = plan(connection, text, values)
+        assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+
+
+def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    manage(store)
+    steps = named(connection, reuse._COPY)
+    assert any("ix_prompts_answered (reading_id=?)" in step for step in steps), steps
 
 
 def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[Store, Recorder]) -> None:
