@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from distllm.balancer.breaker import Breaker
 from distllm.balancer.policies import Machine
@@ -167,6 +167,18 @@ class Station:
         for seat in self.seats:
             leases.extend(seat.leases)
             seat.leases.clear()
+        return leases
+
+    def give_up(self, unwanted: Callable[[Lease], bool]) -> list[Lease]:
+        """The `unwanted` leases that have not been sent; they are this worker's no more."""
+        groups = [
+            replace(group, leases=tuple(lease for lease in group.leases if not unwanted(lease))) for group in self.ready
+        ]
+        leases = [lease for group in self.ready for lease in group.leases if unwanted(lease)]
+        self.ready = deque(group for group in groups if group.leases)
+        for seat in self.seats:
+            leases.extend(lease for lease in seat.leases if unwanted(lease))
+            seat.leases = deque(lease for lease in seat.leases if not unwanted(lease))
         return leases
 
     def surplus(self) -> list[Lease]:

@@ -37,7 +37,7 @@ class Batch:
     def leases(self) -> set[tuple[int, int]]:
         """The leases that it speaks of."""
         leases = [each.sent.lease for each in self.ended] + self.returned
-        return {(lease.prompt_id, lease.number) for lease in leases}
+        return {_key(lease) for lease in leases}
 
 
 class Turns:
@@ -103,18 +103,22 @@ class Turns:
                 if seat.request is not None:
                     seat.request.cancel()
 
-    def sent_leases(self) -> set[tuple[int, int]]:
-        """The leases whose requests are in flight, as (prompt, number)."""
-        seats = (seat for station in self._stations.values() for seat in station.seats)
-        return {(seat.current.prompt_id, seat.current.number) for seat in seats if seat.current is not None}
+    def leases(self) -> set[tuple[int, int]]:
+        """All leases at hand, in flight or not yet sent, as (prompt, number)."""
+        return {_key(lease) for station in self._stations.values() for lease in station.leases()}
 
-    def abort_lost(self, lost: set[tuple[int, int]]) -> None:
-        """Stop the requests for leases that were taken away: cancelled, or given to another."""
+    def give_up(self, lost: set[tuple[int, int]], paused: set[int]) -> None:
+        """Stop the requests for leases that were taken away: cancelled, or given to another.
+
+        Nothing more is sent for those, nor for the jobs that are `paused`, whose requests in flight may end.
+        """
         for station in self._stations.values():
             for seat in station.seats:
-                lease = seat.current
-                if lease is not None and seat.request is not None and (lease.prompt_id, lease.number) in lost:
+                if seat.current is not None and seat.request is not None and _key(seat.current) in lost:
                     seat.request.cancel()
+            self._batch.returned.extend(
+                station.give_up(lambda lease: _key(lease) in lost or lease.job_id in paused),
+            )
 
     async def wait(self) -> None:
         """Wait until there is cause for a turn."""
@@ -136,9 +140,7 @@ class Turns:
             self._start_seats()
             return 0
         held = [reading for station in self._stations.values() for reading in station.readings()]
-        known = batch.leases() | {
-            (lease.prompt_id, lease.number) for station in self._stations.values() for lease in station.leases()
-        }
+        known = batch.leases() | self.leases()
         look_for_strangers = self._clock.ticks() >= self._strangers_due
         now = self._clock.now()
         # Copied, since seats go on learning while the transaction runs on its thread.
@@ -278,6 +280,10 @@ class Turns:
         elif each.outcome.error_class is not ErrorClass.RELEASED:
             final = isinstance(each.verdict, Failed)
             self._tell(TriedInVain(job_id, worker, each.outcome.error or "", final))
+
+
+def _key(lease: Lease) -> tuple[int, int]:
+    return lease.prompt_id, lease.number
 
 
 def _released(seconds: float) -> Outcome:

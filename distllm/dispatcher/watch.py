@@ -1,4 +1,4 @@
-"""The loop that notices what other processes change: new jobs, and leases that were taken away."""
+"""The loop that notices what other processes change: new jobs, paused ones, and leases that were taken away."""
 
 import asyncio
 
@@ -29,8 +29,9 @@ class Watch:
         if changes == self._seen:
             return False
         self._seen = changes
-        # Sent before the database is read, so a lease that is newer than what was read is never taken for lost.
-        sent = self._turns.sent_leases()
-        self._turns.abort_lost(sent - await self._reader.held(self._me))
+        # Noted before the database is read, so a lease that is newer than what was read is never taken for lost.
+        known = self._turns.leases()
+        lost = known - await self._reader.held(self._me)
+        self._turns.give_up(lost, await self._reader.paused())
         self._turns.wake()
         return True

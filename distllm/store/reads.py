@@ -53,6 +53,10 @@ class Reader:
         """The leases that a coordinator has, as (prompt, lease number)."""
         return {(row["id"], row["lease"]) for row in await self.rows(_HELD, me=coordinator_id)}
 
+    async def paused(self) -> set[int]:
+        """The jobs that are paused."""
+        return {row["id"] for row in await self.rows(_PAUSED)}
+
     async def unreadable(self, job_id: int) -> list[Record]:
         """The files of a job that could not be read: document, problem."""
         return await self.rows(_UNREADABLE, job=job_id)
@@ -80,6 +84,10 @@ class Reader:
     async def answers(self, job_id: int, document_id: int, prompt: str | None) -> list[Record]:
         """The answers about one document of a job, in the order of its questions."""
         return await self.rows(_ANSWERS, job=job_id, document=document_id, prompt=prompt)
+
+    async def sources(self, job_id: int) -> list[Record]:
+        """The jobs that a job's reused answers are from: job_id, answers."""
+        return await self.rows(_SOURCES, job=job_id)
 
     async def templates(self, job_id: int) -> list[Record]:
         """The questions of a job in their order: template_id, name, text, max_tokens, and the job's params."""
@@ -135,7 +143,7 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
 
 _JOB = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.started_at AS began, j.finished_at AS ended,
-       c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven,
+       c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
          WHERE f.job_id = j.id AND d.problem IS NOT NULL) AS unreadable,
@@ -143,12 +151,15 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
          WHERE f.job_id = j.id AND f.copy = 1 AND f.reading_id IS NOT NULL) AS copies
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
   LEFT JOIN (SELECT job_id, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
-                    sum(completion_tokens) AS completion_tokens, sum(truncated) AS truncated, sum(unproven) AS unproven
+                    sum(completion_tokens) AS completion_tokens, sum(truncated) AS truncated, sum(unproven) AS unproven,
+                    sum(reused) AS reused
                FROM job_counters WHERE part = 0 GROUP BY job_id) c ON c.job_id = j.id
  WHERE v.job_id = :job
 """
 
 _HELD = "SELECT id, lease FROM prompts WHERE state = 'leased' AND holder = :me"
+
+_PAUSED = "SELECT id FROM jobs WHERE paused_at IS NOT NULL AND finished_at IS NULL"
 
 _UNREADABLE = """
 SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.id = f.document_id
@@ -187,6 +198,12 @@ SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r
   LEFT JOIN results r ON r.prompt_id = p.id LEFT JOIN workers w ON w.id = r.worker_id
  WHERE p.job_id = :job AND p.document_id = :document AND p.parent_id IS NULL AND (:prompt IS NULL OR t.name = :prompt)
  ORDER BY t.ordinal
+"""
+
+# CROSS keeps the order of the tables: the job's own prompts first, whatever the statistics say of the others.
+_SOURCES = """
+SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN results r
+ WHERE p.job_id = :job AND r.prompt_id = p.id AND r.reused_from IS NOT NULL GROUP BY r.reused_from ORDER BY r.reused_from
 """
 
 _TEMPLATES = """

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from distllm.domain.models import Document, Template, WorkerSpec, WorkerType
 from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
 from distllm.store.database import Database, open_database
+from distllm.store.sqlite import Tx, Writer
 from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
@@ -116,6 +117,12 @@ class Bench:
                 rng=Random(1),
             )
 
+    async def elsewhere(self, transaction: Callable[[Tx], object]) -> None:
+        """Run a transaction as another process would, on a connection of its own."""
+        writer = Writer(self.database.path)
+        await writer.run(transaction)
+        await writer.close()
+
     async def work(self, *servers: FakeServer, seconds: float = 20.0, **settings: Any) -> None:
         """Work until every job has ended."""
         async with self.coordinator(*servers, **settings) as coordinator, asyncio.timeout(seconds):
@@ -123,7 +130,7 @@ class Bench:
 
     def assert_consistent(self) -> None:
         """Counters agree with rows, each done prompt has one result, and no lease is left."""
-        states = ("pending", "leased", "done", "failed")
+        states = ("pending", "leased", "done", "failed", "cancelled")
         counted = self.rows(f"SELECT {', '.join(f'sum({state})' for state in states)} FROM job_counters")[0]
         found = dict(self.rows("SELECT state, count(*) FROM prompts GROUP BY state"))
         assert counted == tuple(found.get(state, 0) for state in states)

@@ -1,14 +1,14 @@
 """A coordinator stops in order, takes over what the dead left, and gives up what is taken from it."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 
 from distllm.domain.models import Ask
+from distllm.store.control import cancel_some, go_on, pause, request_cancel
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import claim
+from distllm.store.sqlite import Tx
 from tests.dispatcher.conftest import MODEL, Bench, paper, store_job
-from tests.fakes.behaviour import HANGS, STALLS
+from tests.fakes.behaviour import HANGS, STALLS, Behaviour
 from tests.fakes.server import FakeServer
 
 
@@ -63,16 +63,53 @@ async def test_a_prompt_that_is_cancelled_elsewhere_is_stopped_at_the_server(ben
         run = asyncio.create_task(coordinator.run(lambda _: True))
         await server.until(lambda: len(server.requests) == 2)
 
-        with closing(sqlite3.connect(bench.database.path)) as other, other:
-            other.execute("UPDATE prompts SET state = 'cancelled', holder = NULL, finished_at = 5 WHERE job_id = 1")
-            other.execute("UPDATE job_counters SET leased = 0, cancelled = 1 WHERE job_id = 1")
-            other.execute("UPDATE jobs SET cancel_requested_at = 5, finished_at = 5 WHERE id = 1")
+        def cancel(tx: Tx) -> None:
+            assert request_cancel(tx, 1, 5.0)
+            assert cancel_some(tx, 1, 5.0) == 1
+
+        await bench.elsewhere(cancel)
         await server.until(lambda: any(seen.ended == "disconnected" for seen in server.requests))
         ended = [seen for seen in server.requests if seen.ended == "disconnected"]
         assert [seen.question for seen in ended] == ["What?"]
         coordinator.abort()
         await run
     assert bench.rows("SELECT state FROM prompts ORDER BY id") == [("cancelled",), ("pending",)]
+
+
+async def test_what_is_leased_ahead_of_a_cancelled_job_is_never_sent(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?", "How?", "Why?"])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave(HANGS)
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) == 1)
+
+        def cancel(tx: Tx) -> None:
+            assert request_cancel(tx, 1, 5.0)
+            assert cancel_some(tx, 1, 5.0) == 3
+
+        await bench.elsewhere(cancel)
+        async with asyncio.timeout(5):
+            await run
+        assert [seen.ended for seen in server.requests] == ["disconnected"]
+    assert bench.rows("SELECT DISTINCT state FROM prompts") == [("cancelled",)]
+    assert bench.rows("SELECT state FROM job_progress") == [("cancelled",)]
+
+
+async def test_a_paused_job_ends_what_is_in_flight_and_sends_nothing_more(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?", "How?", "Why?"])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave(Behaviour(first_token_after=1.0))
+        run = asyncio.create_task(coordinator.run(lambda _: True))
+        await server.until(lambda: len(server.requests) == 1)
+        await bench.elsewhere(lambda tx: pause(tx, 1, 5.0))
+        async with asyncio.timeout(5):
+            await run
+        assert [seen.ended for seen in server.requests] == ["answered"]
+        assert bench.rows("SELECT state, done, pending FROM job_progress") == [("paused", 1, 2)]
+        bench.assert_consistent()
+        await bench.elsewhere(lambda tx: go_on(tx, 1))
+        await bench.work(server)
+    assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 3)]
 
 
 async def test_a_job_that_is_submitted_meanwhile_is_worked_too(bench: Bench) -> None:

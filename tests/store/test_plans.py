@@ -217,6 +217,8 @@ async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recor
         await reader.jobs()
         await reader.job(1)
         await reader.held(1)
+        await reader.paused()
+        await reader.sources(1)
         await reader.unreadable(1)
         await reader.failures(1, 5)
         await reader.workers()
@@ -225,7 +227,7 @@ async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recor
         document = (await reader.documents(1, None))[0]["document_id"]
         await reader.answers(1, document, None)
         await reader.templates(1)
-    assert len(reader.seen) == 11
+    assert len(reader.seen) == 13
     for text, values in reader.seen.items():
         steps = plan(connection, text, values)
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
