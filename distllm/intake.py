@@ -6,8 +6,8 @@ Every step is kept as it is done, so that a submit that was killed is gone on wi
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from distllm.domain.models import Document
 from distllm.domain.tokens import estimate_tokens
 from distllm.presets import Preset, render_question, render_system
 from distllm.store.database import Database
+from distllm.store.rehearsal import Rehearsal, RehearsalOverError, rehearse
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document, unread_files
 
@@ -28,10 +29,16 @@ OnRead = Callable[[int, int], None]
 
 ReadAs = Callable[[str], NewReading]
 
+Weights = Callable[[], Awaitable[Collection[str]]]
+"""Asked for the digests of what the workers have, once the files are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asks for. `max_tokens` and `temperature` override the preset's where they are given."""
+    """What a person asks for. `max_tokens` and `temperature` override the preset's where they are given.
+
+    A `fresh` one asks everything anew, whatever is answered already.
+    """
 
     sources: Sequence[Source]
     preset: Preset
@@ -40,6 +47,7 @@ class Request:
     max_tokens: int | None = None
     temperature: float | None = None
     priority: int = 0
+    fresh: bool = False
 
 
 async def create(database: Database, request: Request, clock: Clock) -> int:
@@ -52,8 +60,67 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
     gone. It counts as the same where its bytes are the same.
     """
     fleeting = await _read_fleeting(request.sources)
+    job = _new_job(request, {place: document.sha256 for place, document in fleeting.items()})
+
+    def transaction(tx: Tx) -> int:
+        job_id = create_job(tx, job, clock.now())
+        for ordinal, document in fleeting.items():
+            save_document(tx, job_id, ordinal, document, _reading, clock.now())
+        return job_id
+
+    return await database.write(transaction)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job would be: `unreadable` are (name, problem) of the files that would not be asked about."""
+
+    name: str
+    model: str
+    files: int
+    unreadable: Sequence[tuple[str, str]]
+    counts: Rehearsal
+
+
+async def plan(
+    database: Database,
+    request: Request,
+    on_read: OnRead,
+    clock: Clock,
+    weights: Weights,
+    identities: Collection[str],
+) -> Plan:
+    """Read all files and say what the job would be, without storing it. `identities` are the fleet's workers."""
+    found: dict[int, tuple[Document, NewReading]] = {}
+    async with DocumentReader() as reader:
+
+        async def read(ordinal: int, path: Path) -> None:
+            document = await reader.read(path)
+            # Of a long shelf only the lengths are kept.
+            found[ordinal] = replace(document, text=""), _reading(document.text)
+            on_read(len(found), len(request.sources))
+
+        async with asyncio.TaskGroup() as group:
+            for ordinal, source in enumerate(request.sources):
+                group.create_task(read(ordinal, source.path))
+    documents = [found[ordinal] for ordinal in range(len(request.sources))]
+    job, digests = _new_job(request, {}), await weights()
+    try:
+        await database.write(lambda tx: rehearse(tx, job, documents, digests, identities, clock.now()))
+    except RehearsalOverError as over:
+        counts = over.rehearsal
+    unreadable = [
+        (source.name, document.problem)
+        for source, (document, _) in zip(request.sources, documents, strict=True)
+        if document.problem is not None
+    ]
+    return Plan(job.name, job.model, len(documents), unreadable, counts)
+
+
+def _new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
+    """The job of a request; `piped` are the hashes of the sources that came through standard input."""
     files = [
-        (source.name, f"stdin:{fleeting[i].sha256}" if i in fleeting else str(source.path), source.mtime)
+        (source.name, f"stdin:{piped[i]}" if i in piped else str(source.path), source.mtime)
         for i, source in enumerate(request.sources)
     ]
     preset = request.preset
@@ -63,8 +130,9 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
         max_tokens = request.max_tokens or template.max_tokens or preset.max_tokens
         questions.append((template, max_tokens, estimate_tokens(render_question(template)) + FRAME_TOKENS))
     asked = [(template.name, template.text, max_tokens) for template, max_tokens, _ in questions]
-    same = [[path for _, path, _ in files], asked, request.model, temperature, request.priority, request.name]
-    job = NewJob(
+    paths = [path for _, path, _ in files]
+    same = [paths, asked, request.model, temperature, request.priority, request.name, request.fresh]
+    return NewJob(
         name=request.name or f"{preset.name} on {_called(request.sources)}",
         preset=preset.name,
         model=request.model,
@@ -73,15 +141,8 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
         request_hash=hashlib.sha256(json.dumps(same).encode()).hexdigest(),
         questions=questions,
         files=files,
+        fresh=request.fresh,
     )
-
-    def transaction(tx: Tx) -> int:
-        job_id = create_job(tx, job, clock.now())
-        for ordinal, document in fleeting.items():
-            save_document(tx, job_id, ordinal, document, _reading, clock.now())
-        return job_id
-
-    return await database.write(transaction)
 
 
 async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:
@@ -93,7 +154,7 @@ async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:
         return {i: await reader.read(path) for i, path in fleeting.items()}
 
 
-async def build(database: Database, job_id: int, on_read: OnRead, clock: Clock) -> None:
+async def build(database: Database, job_id: int, on_read: OnRead, clock: Clock, weights: Weights) -> None:
     """Read the files of a job that are still unread, then write its prompts; afterwards it can be worked.
 
     Harmless if another process builds the same job at the same time.
@@ -105,7 +166,8 @@ async def build(database: Database, job_id: int, on_read: OnRead, clock: Clock) 
                 await _read(database, job_id, unread, reader, on_read, clock)
             except ExceptionGroup as several:
                 raise several.exceptions[0] from None
-    while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now())):
+    digests = await weights()
+    while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now(), digests)):
         pass
 
 

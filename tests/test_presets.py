@@ -149,7 +149,7 @@ def test_a_faulty_file_is_told_in_one_line_with_its_place_and_the_remedy(
 def test_a_file_that_cannot_be_read_is_told_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes(b'{"description": "caf\xe9"}')
     (tmp_path / "folder.json").mkdir()
-    for name, fault in (("latin", "UTF-8"), ("folder", "cannot be read"), ("absent", "no such preset file")):
+    for name, fault in (("latin", "UTF-8"), ("folder", "cannot be read"), ("absent", "no such file")):
         path = tmp_path / f"{name}.json"
         with pytest.raises(UsageError, match=fault) as caught:
             load_preset(str(path))

@@ -4,7 +4,7 @@ import asyncio
 from importlib import import_module
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, out, safe
+from distllm.cli.screen import Ticker, out
 from distllm.compose.fleet import open_fleet
 from distllm.config import Config
 from distllm.domain.clock import Clock
@@ -22,23 +22,39 @@ async def _resume(db: Path, config: Config, jobs: list[int]) -> int:
         for job_id in jobs:
             if await reader.job(job_id) is None:
                 raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
-        unfinished = [job["job_id"] for job in await reader.unfinished()]
-    wanted = [job_id for job_id in unfinished if not jobs or job_id in jobs]
+        paused = await reader.paused()
+        unfinished = {job["job_id"] for job in await reader.unfinished()} | paused.intersection(jobs)
+    wanted = sorted(unfinished.intersection(jobs) if jobs else unfinished)
     if not wanted:
-        out.print("Nothing is unfinished." if not jobs else safe("These jobs have ended: see `distllm status`."))
+        out.print(_nothing_to_do(paused) if not jobs else "These jobs have ended: see `distllm status`.")
         return 0
     async with open_fleet(config) as fleet:
         fleet.warm_up()
         # The store and the dispatcher take half a second to import: the worker starts meanwhile.
         await asyncio.to_thread(import_module, "distllm.cli.work")
         from distllm.cli.work import work
-        from distllm.compose.run import finish_builds
+        from distllm.compose.run import finish_begun
+        from distllm.store.control import go_on
         from distllm.store.database import open_database
 
         ticker = Ticker()
         async with open_database(db) as database:
+            await database.write(lambda tx: go_on(tx, paused.intersection(jobs)))
             try:
-                await finish_builds(database, lambda done, total: ticker.show(f"{done} of {total} files read"), Clock())
+                await finish_begun(
+                    database, fleet, lambda done, total: ticker.show(f"{done} of {total} files read"), Clock()
+                )
             finally:
                 ticker.clear()
             return await work(database, config, fleet, wanted, ticker)
+
+
+def _nothing_to_do(paused: set[int]) -> str:
+    if not paused:
+        return "Nothing is unfinished."
+    one = len(paused) == 1
+    named = " ".join(map(str, sorted(paused)))
+    return (
+        f"Nothing is unfinished but {'job' if one else 'jobs'} {named.replace(' ', ', ')}, which "
+        f"{'is' if one else 'are'} paused; go on with: distllm resume {named}"
+    )

@@ -96,6 +96,8 @@ def _facts(job: dict[str, Any], eta: float | None, live: int | None) -> list[tup
                 f"{number(job['completion_tokens'])} written",
             )
         )
+    if job["reused"]:
+        facts.append(("reused", f"{count(job['reused'], 'answer')} of earlier jobs, not asked again"))
     if job["truncated"]:
         facts.append(("cut", f"{count(job['truncated'], 'answer')} at the token limit"))
     if job["unproven"]:

@@ -1,18 +1,27 @@
 """`distllm submit`."""
 
 import asyncio
+import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from distllm.cli.screen import Ticker, out, safe
+from distllm.cli.screen import Ticker, count, number, out, safe, span
 from distllm.compose.fleet import model_for, open_fleet
 from distllm.config import Config, user_folder
 from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.presets import Preset, load_preset, preset_of_prompts
+
+if TYPE_CHECKING:
+    from distllm.compose.fleet import Fleet
+    from distllm.intake import Plan, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +31,49 @@ class Submission:
     paths: list[Path]
     preset: str | None
     prompts: list[str]
+    job: Path | None
     model: str | None
     name: str | None
     max_tokens: int | None
     temperature: float | None
-    priority: int
+    priority: int | None
+    fresh: bool
     detach: bool
+    dry_run: bool
+    as_json: bool
 
 
 def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
+    given = _with_job_file(given)
+    if not given.paths:
+        raise UsageError("nothing to read: name files or folders, or - for standard input")
     settings, preset = Config.load(config), _preset(given)
     # Before the event loop: there Ctrl-C would not end a read that waits for a pipe or for someone typing.
     with copied_stdin(given.paths, sys.stdin.buffer if sys.stdin else None) as stdin:
         return asyncio.run(_submit(db, settings, preset, given, find_files(given.paths, stdin)))
+
+
+def _with_job_file(given: Submission) -> Submission:
+    """What the command line leaves open, the job file says."""
+    if given.job is None:
+        return given
+    if given.preset or given.prompts:
+        raise UsageError("--job brings its own questions: leave --preset and --prompt out")
+    from distllm.presets.job import load_job
+
+    job = load_job(given.job)
+    return replace(
+        given,
+        paths=given.paths or job.paths,
+        preset=job.preset,
+        prompts=job.prompts,
+        model=given.model or job.model,
+        name=given.name or job.name,
+        max_tokens=given.max_tokens or job.max_tokens,
+        temperature=job.temperature if given.temperature is None else given.temperature,
+        priority=job.priority if given.priority is None else given.priority,
+    )
 
 
 def _preset(given: Submission) -> Preset:
@@ -45,7 +83,7 @@ def _preset(given: Submission) -> Preset:
         return preset_of_prompts(given.prompts)
     if given.preset:
         return load_preset(given.preset, [Path("presets"), user_folder() / "presets"])
-    raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis) or --prompt TEXT")
+    raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis), --prompt TEXT or --job FILE")
 
 
 async def _submit(db: Path, config: Config, preset: Preset, given: Submission, sources: list[Source]) -> int:
@@ -53,21 +91,25 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
     clock = Clock()
     async with open_fleet(config) as fleet:
         model = await model_for(fleet, given.model, config)
-        if not given.detach:
+        if not (given.detach or given.dry_run):
             fleet.warm_up()
         # The store and the dispatcher take half a second to import: the worker starts meanwhile.
         await asyncio.to_thread(import_module, "distllm.cli.work")
         from distllm.cli.work import work
+        from distllm.compose.run import known_weights
         from distllm.intake import Request, build, create
         from distllm.store.database import open_database
 
-        request = Request(sources, preset, model, given.name, given.max_tokens, given.temperature, given.priority)
+        priority = given.priority or 0
+        request = Request(
+            sources, preset, model, given.name, given.max_tokens, given.temperature, priority, given.fresh
+        )
+        if given.dry_run:
+            return await _rehearse(db, request, fleet, ticker, as_json=given.as_json)
         async with open_database(db) as database:
             job_id = await create(database, request, clock)
-            try:
-                await build(database, job_id, lambda done, total: ticker.show(f"{done} of {total} files read"), clock)
-            finally:
-                ticker.clear()
+            with _reading(ticker) as on_read:
+                await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
             if given.detach:
                 out.print(safe(f"Job {job_id} is stored; run it with: distllm resume {job_id}"))
                 return 0
@@ -76,3 +118,69 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
                     f"no worker is configured: using the embedded {model}, whose answers are only for trying things out"
                 )
             return await work(database, config, fleet, [job_id], ticker)
+
+
+@contextmanager
+def _reading(ticker: Ticker) -> Iterator[Callable[[int, int], None]]:
+    try:
+        yield lambda done, total: ticker.show(f"{done} of {total} files read")
+    finally:
+        ticker.clear()
+
+
+async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker, *, as_json: bool) -> int:
+    """Print what the job would be; no database is made for that."""
+    from distllm.compose.run import known_weights
+    from distllm.intake import plan
+    from distllm.store.database import open_database
+
+    with TemporaryDirectory(prefix="distllm-") as folder:
+        async with open_database(db if db.exists() else Path(folder) / "none.db") as database:
+            with _reading(ticker) as on_read:
+                found = await plan(
+                    database,
+                    request,
+                    on_read,
+                    Clock(),
+                    lambda: known_weights(database, fleet),
+                    [worker.identity for worker, _ in fleet.workers],
+                )
+    out.print(json.dumps(_facts(found)) if as_json else safe("\n  ".join(_lines(found))), soft_wrap=True)
+    return 0
+
+
+def _facts(found: "Plan") -> dict[str, object]:
+    counts = found.counts
+    return {
+        "job": found.name,
+        "model": found.model,
+        "files": found.files,
+        "not_read": [{"document": name, "problem": problem} for name, problem in found.unreadable],
+        "prompts": counts.prompts,
+        "reused": counts.reused,
+        "documents_to_read": counts.readings,
+        "document_tokens": counts.reading_tokens,
+        "question_tokens": counts.question_tokens,
+        "answer_tokens": counts.answer_tokens,
+        "longest_prompt_tokens": counts.longest,
+        "seconds": counts.seconds,
+    }
+
+
+def _lines(found: "Plan") -> list[str]:
+    counts = found.counts
+    lines = [f"{found.name}, with {found.model}: nothing is stored or asked (--dry-run)"]
+    lines.append(f"{count(counts.prompts, 'prompt')} about {count(found.files - len(found.unreadable), 'file')}")
+    if counts.reused:
+        lines.append(f"{count(counts.reused, 'answer')} that exist already would be reused (--fresh asks anew)")
+    lines.append(
+        f"{count(counts.readings, 'text')} to read, about {number(counts.reading_tokens)} tokens, each once; "
+        f"{number(counts.question_tokens)} more for the questions"
+    )
+    lines.append(
+        f"answers of at most {number(counts.answer_tokens)} tokens; the longest prompt needs a context window of "
+        f"{number(counts.longest)}"
+    )
+    if counts.seconds is not None and counts.prompts > counts.reused:
+        lines.append(f"about {span(counts.seconds)} at most, at the speeds measured so far")
+    return lines + [f"not read: {name}: {problem}" for name, problem in found.unreadable]

@@ -22,6 +22,10 @@ EXIT_INTERRUPTED = 130
 
 async def work(database: Database, config: Config, fleet: Fleet, jobs: Collection[int], ticker: Ticker) -> int:
     """Work until `jobs` have ended; print how they did, and return the exit code."""
+    left = {job["job_id"] for job in await database.read.unfinished()}
+    if left.isdisjoint(jobs):
+        # Everything was answered already: nobody need be asked, nor waited for.
+        return await _report(database.read, jobs, ticker, interrupted=False)
     run = Run(database, config, fleet, lambda event: _tell(event, ticker), Clock())
     run.stop_on_signals()
     watching = asyncio.create_task(_watch(database.read, jobs, run, ticker))
@@ -35,16 +39,26 @@ async def work(database: Database, config: Config, fleet: Fleet, jobs: Collectio
         with suppress(asyncio.CancelledError):
             await watching
         ticker.clear()
-    unfinished = False
+    return await _report(database.read, jobs, ticker, interrupted=run.interrupted)
+
+
+async def _report(reader: Reader, jobs: Collection[int], ticker: Ticker, *, interrupted: bool) -> int:
+    """Print how the jobs ended, or that they did not; return the exit code."""
+    unfinished: list[Progress] = []
     incomplete = False
     for job_id in jobs:
-        now = await progress(database.read, job_id, time.time())
+        now = await progress(reader, job_id, time.time())
         if now is None:
             continue
-        unfinished |= not now.ended
-        incomplete |= await _summarise(database.read, now)
-    if unfinished and run.interrupted:
+        if not now.ended:
+            unfinished.append(now)
+        incomplete |= await _summarise(reader, now)
+    if unfinished and interrupted:
         ticker.say("stopped; all answers so far are kept. Go on with: distllm resume")
+        return EXIT_INTERRUPTED
+    if unfinished:
+        paused = " ".join(str(now.job_id) for now in unfinished)
+        ticker.say(f"paused from elsewhere; all answers so far are kept. Go on with: distllm resume {paused}")
         return EXIT_INTERRUPTED
     return EXIT_INCOMPLETE if incomplete else 0
 
@@ -102,6 +116,10 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
             f"{number(job['prompt_tokens'])} tokens were asked about; {number(job['cached_tokens'])} of them were "
             f"in a worker's prefix cache and not read again; {number(job['completion_tokens'])} were written"
         )
+    if job["reused"]:
+        sources = ", ".join(str(source["job_id"]) for source in await reader.sources(state.job_id))
+        jobs = f"job{'s' if ',' in sources else ''} {sources}"
+        lines.append(f"{count(job['reused'], 'answer')} reused from {jobs} and not asked again (--fresh asks anew)")
     if job["truncated"]:
         lines.append(f"{count(job['truncated'], 'answer')} cut at the token limit (finish_reason: length)")
     if job["copies"]:

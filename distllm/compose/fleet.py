@@ -24,11 +24,25 @@ class Fleet:
     workers: tuple[tuple[Worker, int | None], ...]
     embedded: bool
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
+    _looks: dict[Worker, asyncio.Task[Health]] = field(default_factory=dict)
 
     def warm_up(self) -> None:
         """Let workers that are ours to start begin with it, while other things are being done."""
         for worker, _ in self.workers:
             self._starting.add(asyncio.create_task(_start(worker)))
+
+    async def look(self, worker: Worker) -> Health:
+        """What a worker says of itself; asked once."""
+        if worker not in self._looks:
+            self._looks[worker] = asyncio.create_task(_look(worker))
+        return await self._looks[worker]
+
+    async def close(self) -> None:
+        """End what was begun."""
+        for task in self._looks.values():
+            task.cancel()
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+        await asyncio.gather(*(worker.close() for worker, _ in self.workers))
 
 
 @asynccontextmanager
@@ -45,10 +59,11 @@ async def open_fleet(config: Config) -> AsyncIterator[Fleet]:
             same = known.get(worker.identity)
             seats = [limit for limit in (spec.slots, same[1] if same else None) if limit is not None]
             known[worker.identity] = (same[0] if same else worker, min(seats, default=None))
+        fleet = Fleet(tuple(known.values()), embedded=not config.workers)
         try:
-            yield Fleet(tuple(known.values()), embedded=not config.workers)
+            yield fleet
         finally:
-            await asyncio.gather(*(worker.close() for worker, _ in known.values()))
+            await fleet.close()
 
 
 def _specs(config: Config) -> Sequence[WorkerSpec]:
@@ -69,7 +84,7 @@ async def model_for(fleet: Fleet, wanted: str | None, config: Config) -> str:
     open_question = wanted is None and not all(worker.spec.model for worker, _ in fleet.workers)
     healths = [Health(healthy=True)] * len(fleet.workers)
     if open_question:
-        healths = await asyncio.gather(*(_look(worker) for worker, _ in fleet.workers))
+        healths = await asyncio.gather(*(fleet.look(worker) for worker, _ in fleet.workers))
     candidates = [
         Candidate(worker.name, worker.spec.model, health)
         for (worker, _), health in zip(fleet.workers, healths, strict=True)
@@ -84,5 +99,8 @@ async def _start(worker: Worker) -> None:
 
 
 async def _look(worker: Worker) -> Health:
-    await worker.start()
+    try:
+        await worker.start()
+    except DistllmError as error:
+        return Health(healthy=False, error=str(error))
     return await worker.probe()

@@ -13,7 +13,9 @@ from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener
 from distllm.intake import OnRead, build
+from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
+from distllm.store.fleet import known_digests
 from distllm.store.locks import coordinator_lock
 from distllm.store.submissions import unfinished_builds
 
@@ -21,10 +23,25 @@ FOLLOW_EVERY_SECONDS = 0.5
 NO_WORKER_SECONDS = 30.0
 
 
-async def finish_builds(database: Database, on_read: OnRead, clock: Clock) -> None:
-    """Go on with jobs whose submit was cut short."""
+async def finish_begun(database: Database, fleet: Fleet, on_read: OnRead, clock: Clock) -> None:
+    """Go on with jobs whose submit was cut short, and with those whose cancelling was."""
+    for job_id in await database.write(unfinished_cancels):
+        while await database.write(lambda tx, job_id=job_id: cancel_some(tx, job_id, clock.now())):  # type: ignore[misc]
+            pass
     for job_id in await database.write(unfinished_builds):
-        await build(database, job_id, on_read, clock)
+        await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
+
+
+async def known_weights(database: Database, fleet: Fleet) -> frozenset[str]:
+    """The digests of what the workers of the fleet have; what one that is silent told last counts for it."""
+    found = {worker.weights for worker, _ in fleet.workers if worker.weights}
+    asked = [worker for worker, _ in fleet.workers if not worker.weights]
+    silent = []
+    for worker, health in zip(asked, await asyncio.gather(*map(fleet.look, asked)), strict=True):
+        found.update(offer.digest for offer in health.offers if offer.digest)
+        if not health.healthy:
+            silent.append(worker.identity)
+    return frozenset(found.union(await database.write(lambda tx: known_digests(tx, silent))))
 
 
 class Run:

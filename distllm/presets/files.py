@@ -48,12 +48,12 @@ def _find(folders: Sequence[Path]) -> dict[str, Path]:
 def _read(path: Path) -> Preset:
     from pydantic import ValidationError
 
-    from distllm.presets.schema import PresetFile, first_fault
+    from distllm.presets.schema import PresetFile, PromptEntry, first_fault
 
     try:
-        content = PresetFile.model_validate(_decode(path))
+        content = PresetFile.model_validate(decode(path))
     except ValidationError as error:
-        raise UsageError(f"{path}: {first_fault(error)}") from None
+        raise UsageError(f"{path}: {first_fault(error, [PresetFile, PromptEntry])}") from None
     if content.name not in (None, path.stem):
         raise UsageError(f"{path}: name: the file's name makes it {path.stem!r}, not {content.name!r}; rename one")
     names = [entry.name for entry in content.prompts]
@@ -70,12 +70,13 @@ def _read(path: Path) -> Preset:
     )
 
 
-def _decode(path: Path) -> object:
+def decode(path: Path) -> object:
+    """What the JSON file of a person holds. Raises UsageError, in one line, where it cannot be read."""
     try:
         # Some editors put a byte order mark first.
         return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_without_repetition)
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such preset file; `distllm presets` lists the presets there are") from None
+        raise UsageError(f"{path}: there is no such file") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -85,7 +86,7 @@ def _decode(path: Path) -> object:
             f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there"
         ) from None
     except RecursionError:
-        raise UsageError(f"{path}: nested too deeply; a preset needs three levels") from None
+        raise UsageError(f"{path}: nested too deeply; three levels are enough") from None
     except _RepeatedKeyError as error:
         raise UsageError(f"{path}: the key {error} stands twice in one object; leave one out") from None
 

@@ -26,15 +26,18 @@ def _sendable(text: str) -> str:
 
 
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=64)]
 Text = Annotated[str, BeforeValidator(_joined), AfterValidator(_sendable)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Takes nothing that it does not know, and no number for a text."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class PromptEntry(_Strict):
+class PromptEntry(Strict):
     """One question; `text` is a string, or a list of lines."""
 
     name: Name
@@ -42,23 +45,26 @@ class PromptEntry(_Strict):
     max_tokens: MaxTokens | None = None
 
 
-class PresetFile(_Strict):
+class PresetFile(Strict):
     """A whole file; `name` may be left out, for a preset is called by its file's name."""
 
     prompts: Annotated[list[PromptEntry], Field(min_length=1)]
     name: str | None = None
     description: str = ""
     max_tokens: MaxTokens = MAX_TOKENS
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = TEMPERATURE
+    temperature: Temperature = TEMPERATURE
 
 
-def first_fault(error: ValidationError) -> str:
-    """One line about the first thing that is wrong: its place, what it is, and the remedy."""
+def first_fault(error: ValidationError, models: Sequence[type[BaseModel]]) -> str:
+    """One line about the first thing that is wrong: its place, what it is, and the remedy.
+
+    `models` are what the file is made of, from the outside in.
+    """
     fault = error.errors(include_url=False)[0]
     place = _place(fault["loc"])
     match fault["type"]:
         case "extra_forbidden":
-            return f"{place}: unknown key; {_remedy(fault['loc'])}"
+            return f"{place}: unknown key; {_remedy(fault['loc'], models)}"
         case "missing":
             return f"{place}: missing; add it"
         case "string_pattern_mismatch":
@@ -78,9 +84,8 @@ def _place(loc: Sequence[int | str]) -> str:
     return path.removeprefix(".") or "the file"
 
 
-def _remedy(loc: Sequence[int | str]) -> str:
-    model: type[BaseModel] = PromptEntry if len(loc) > 1 else PresetFile
-    known = sorted(model.model_fields)
+def _remedy(loc: Sequence[int | str], models: Sequence[type[BaseModel]]) -> str:
+    known = sorted(models[-1 if len(loc) > 1 else 0].model_fields)
     near = difflib.get_close_matches(str(loc[-1]), known, 1)
     return f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
 

@@ -35,9 +35,9 @@ def pause(tx: Tx, job_id: int, now: float) -> bool:
     return tx.run(_PAUSE, {"job": job_id, "now": now}) == 1
 
 
-def go_on(tx: Tx, job_id: int) -> bool:
-    """Let a paused job be leased again; false if it was not paused."""
-    return tx.run(_GO_ON, {"job": job_id}) == 1
+def go_on(tx: Tx, job_ids: Iterable[int]) -> int:
+    """Let paused jobs be leased again; return how many were paused."""
+    return sum(tx.run(_GO_ON, {"job": job_id}) for job_id in job_ids)
 
 
 # A job that is still being built is whole from now on, so that nobody builds more of it.

@@ -1,11 +1,13 @@
 """Coordinators and workers as the database knows them."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Health, Rates
-from distllm.store.sql import insert_row
-from distllm.store.sqlite import Tx
+from distllm.store.sql import insert_row, one_of
+from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import coordinators, worker_models, workers
 
 _REGISTER = insert_row(coordinators, "host", "pid", "started_at").returning(coordinators.c.id)
@@ -112,6 +114,18 @@ _LEARN = _learnt.on_conflict_do_update(
 def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     """The rates learnt so far, by model."""
     return {model: Rates(prefill, decode) for model, prefill, decode in tx.rows(_RATES, {"worker": worker_id})}
+
+
+_DIGESTS = (
+    select(worker_models.c.digest)
+    .join_from(worker_models, workers, workers.c.id == worker_models.c.worker_id)
+    .where(one_of(workers.c.identity, "identities"), worker_models.c.digest.is_not(None))
+)
+
+
+def known_digests(tx: Tx, identities: Sequence[str]) -> set[str]:
+    """The weights that workers had when they told them last."""
+    return {digest for (digest,) in tx.rows(_DIGESTS, {"identities": as_list(identities)})}
 
 
 def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:

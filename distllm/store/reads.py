@@ -143,6 +143,7 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
 
 _JOB = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.started_at AS began, j.finished_at AS ended,
+       j.cancel_requested_at IS NOT NULL AS cancelling,
        c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
@@ -203,7 +204,8 @@ SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r
 # CROSS keeps the order of the tables: the job's own prompts first, whatever the statistics say of the others.
 _SOURCES = """
 SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN results r
- WHERE p.job_id = :job AND r.prompt_id = p.id AND r.reused_from IS NOT NULL GROUP BY r.reused_from ORDER BY r.reused_from
+ WHERE p.job_id = :job AND r.prompt_id = p.id AND r.reused_from IS NOT NULL
+ GROUP BY r.reused_from ORDER BY r.reused_from
 """
 
 _TEMPLATES = """

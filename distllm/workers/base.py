@@ -38,6 +38,11 @@ class Worker(ABC):
         return f"{self.spec.scheme}://{host}:{self.spec.port}".lower()
 
     @property
+    def weights(self) -> str | None:
+        """What tells the weights of its model before it is asked; None where only the server knows."""
+        return None
+
+    @property
     @abstractmethod
     def api_endpoint(self) -> str:
         """The address that questions go to."""

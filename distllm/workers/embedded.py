@@ -69,6 +69,11 @@ class EmbeddedWorker(OpenAIWorker):
         return f"embedded://{self._file_name}"
 
     @property
+    def weights(self) -> str:
+        """Its identity: a file that it brings is no other server's model, whatever that is called."""
+        return self.identity
+
+    @property
     def pid(self) -> int | None:
         """The child's process, None while there is none."""
         return self._child.process.pid if self._child is not None and self._child.alive else None

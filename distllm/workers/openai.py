@@ -104,7 +104,7 @@ class OpenAIWorker(Worker):
         told = (model.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None)
         lengths = [n for n in map(_count, (*told, self.spec.context_length)) if n]
         loaded = True if isinstance(meta, dict) else None
-        return Offer(name, min(lengths, default=None), loaded, window_told=any(map(_count, told)))
+        return Offer(name, min(lengths, default=None), loaded, window_told=any(map(_count, told)), digest=self.weights)
 
     async def _slots(self) -> int | None:
         try:

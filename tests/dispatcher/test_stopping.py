@@ -107,7 +107,7 @@ async def test_a_paused_job_ends_what_is_in_flight_and_sends_nothing_more(bench:
         assert [seen.ended for seen in server.requests] == ["answered"]
         assert bench.rows("SELECT state, done, pending FROM job_progress") == [("paused", 1, 2)]
         bench.assert_consistent()
-        await bench.elsewhere(lambda tx: go_on(tx, 1))
+        await bench.elsewhere(lambda tx: go_on(tx, [1]))
         await bench.work(server)
     assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 3)]
 

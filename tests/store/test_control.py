@@ -44,8 +44,8 @@ def test_a_paused_job_is_left_alone_until_it_goes_on(store: Store) -> None:
     assert not store.write(lambda tx: pause(tx, job, NOW))
     assert state(store, job) == "paused"
     assert store.take(me, worker) is None
-    assert store.write(lambda tx: go_on(tx, job))
-    assert not store.write(lambda tx: go_on(tx, job))
+    assert store.write(lambda tx: go_on(tx, [job]))
+    assert not store.write(lambda tx: go_on(tx, [job]))
     store.must_take(me, worker)
 
 

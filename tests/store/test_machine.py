@@ -261,7 +261,7 @@ class Coordinators(RuleBasedStateMachine):
     def pause_or_go_on(self, data: st.DataObject) -> None:
         job = self.job(data)
         if job in self.paused:
-            assert self.store.write(lambda tx: go_on(tx, job))
+            assert self.store.write(lambda tx: go_on(tx, [job]))
             self.paused.remove(job)
         elif self.store.write(lambda tx: pause(tx, job, self.now)):
             self.paused.add(job)

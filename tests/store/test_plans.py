@@ -137,7 +137,7 @@ def manage(store: Store) -> None:
     """Everything that people do to jobs of which one is answered already."""
     job = add_job(store, [paper("paper 0 0 ")], ["findings", "limits"])
     store.write(lambda tx: pause(tx, job, NOW))
-    store.write(lambda tx: go_on(tx, job))
+    store.write(lambda tx: go_on(tx, [job]))
     store.write(lambda tx: retry_some(tx, 1, NOW))
     store.write(lambda tx: retry_truncated(tx, 1, [], NOW))
     store.write(lambda tx: request_cancel(tx, 2, NOW))

@@ -5,42 +5,56 @@ from typing import Annotated
 
 import typer
 
-from distllm.cli.root import Json, app, finish, given
+from distllm.cli.root import JobNumber, Json, app, finish, given
 
 
 @app.command()
 def submit(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files, folders (read whole), or - for standard input.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Files, folders (read whole), or - for standard input."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="A set of questions: research, summary, analysis.")
     ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A question of your own; may be repeated.")
     ] = None,
+    job: Annotated[Path | None, typer.Option(metavar="FILE", help="A job file, which may name all of this.")] = None,
     model: Annotated[
         str | None, typer.Option(metavar="M", help="The model to ask; `any` takes each worker's own.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="N", help="A name for the job.")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most tokens of one answer.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", min=0.0, help="0 for the likeliest words.")] = None,
-    priority: Annotated[int, typer.Option(metavar="N", help="Jobs with higher numbers go first.")] = 0,
+    priority: Annotated[int | None, typer.Option(metavar="N", help="Jobs with higher numbers go first.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what is answered already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Only store the job; `distllm resume` runs it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would be.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON.")] = False,
 ) -> None:
-    """Ask questions about papers, and keep the answers.
+    """Ask questions about papers, and keep the answers. What is answered already is not asked again.
 
     Example: `distllm submit --preset research papers/`
     """
     from distllm.cli.submit import Submission, submit_job
 
-    finish(
-        submit_job(
-            given.db,
-            given.config,
-            Submission(paths, preset, prompt or [], model, name, max_tokens, temperature, priority, detach),
-        )
+    submission = Submission(
+        paths=paths or [],
+        preset=preset,
+        prompts=prompt or [],
+        job=job,
+        model=model,
+        name=name,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        priority=priority,
+        fresh=fresh,
+        detach=detach,
+        dry_run=dry_run,
+        as_json=as_json,
     )
+    finish(submit_job(given.db, given.config, submission))
 
 
 @app.command()
@@ -70,3 +84,41 @@ def resume(
     from distllm.cli.resume import resume_jobs
 
     finish(resume_jobs(given.db, given.config, jobs or []))
+
+
+@app.command()
+def pause(job: JobNumber) -> None:
+    """Ask nothing more of a job until it is resumed.
+
+    Example: `distllm pause 1`
+    """
+    from distllm.cli.control import pause_job
+
+    finish(pause_job(given.db, job))
+
+
+@app.command()
+def cancel(job: JobNumber) -> None:
+    """End a job at once; the answers it has are kept.
+
+    Example: `distllm cancel 1`
+    """
+    from distllm.cli.control import cancel_job
+
+    finish(cancel_job(given.db, job))
+
+
+@app.command()
+def retry(
+    job: JobNumber,
+    truncated: Annotated[
+        bool, typer.Option("--truncated", help="Ask again, with twice the room, where an answer was cut.")
+    ] = False,
+) -> None:
+    """Ask again what failed, as if it had never been tried.
+
+    Example: `distllm retry 1`
+    """
+    from distllm.cli.control import retry_job
+
+    finish(retry_job(given.db, given.config, job, truncated=truncated))
