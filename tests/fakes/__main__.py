@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.fakes.kinds import KINDS
 from tests.fakes.server import FakeServer
 from tests.fakes.stream import Seen
 
@@ -22,11 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.fakes", description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--model", default="fake-model")
-    parser.add_argument("--kind", default="llamacpp", choices=["llamacpp", "vllm", "lm_studio", "plain"])
+    parser.add_argument("--kind", default="llamacpp", choices=KINDS)
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--context", type=int, default=8192)
     parser.add_argument("--seconds-per-prompt-token", type=float, default=0.0)
     parser.add_argument("--seconds-per-token", type=float, default=0.0)
+    parser.add_argument("--seconds-to-load", type=float, default=0.0)
+    parser.add_argument("--thinks", help="the model thinks these words before each answer")
     parser.add_argument("--answer", help="the same answer to everything; each word is a token")
     parser.add_argument("--log", type=Path, help="append one line of JSON for every request")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the starting process")
@@ -50,6 +53,8 @@ async def _serve(given: argparse.Namespace) -> None:
         context=given.context,
         seconds_per_prompt_token=given.seconds_per_prompt_token,
         seconds_per_token=given.seconds_per_token,
+        seconds_to_load=given.seconds_to_load,
+        thinks=given.thinks,
         answer=None if given.answer is None else lambda _: given.answer,
         on_request=log if given.log else None,
     )

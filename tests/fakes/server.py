@@ -1,4 +1,4 @@
-"""A server on the loopback that speaks OpenAI's API as llama.cpp's server does, without any model."""
+"""A server on the loopback that behaves as a real one of its kind, without any model."""
 
 import asyncio
 import json
@@ -9,8 +9,9 @@ from typing import Any, Self
 from aiohttp import web
 
 from tests.fakes.behaviour import GOOD, Behaviour, Ending
+from tests.fakes.kinds import kind_of
 from tests.fakes.slots import Slot, Slots, tokenize
-from tests.fakes.stream import Seen, Writer, abort
+from tests.fakes.stream import Seen, abort
 
 
 class FakeServer:
@@ -21,9 +22,15 @@ class FakeServer:
             ...
             assert server.requests[0].question
 
-    `stop` ends it as a kill would, and `start` brings it back on the same port. `kind` is whom it resembles
-    in its list of models: `llamacpp`, `vllm`, `lm_studio` (which also says 200 to unknown paths) or `plain`.
-    Prompt tokens are what `tokenize` counts; those that a slot has cached take no time.
+    `stop` ends it as a kill would, and `start` brings it back on the same port. `kind` is whom it resembles:
+    `llamacpp`, `vllm`, `plain` (OpenAI's API and no more), `lm_studio` or `ollama`. Prompt tokens are what
+    `tokenize` counts; those that a slot has cached take no time.
+
+    LM Studio and Ollama: `models` are on disk, `loaded` those in memory at the start (by default LM Studio's
+    first, and none of Ollama's), `seconds_to_load` what loading takes; `loads` are the (model, window) that
+    requests had loaded. `version` decides what an older one does differently. `thinks` are the words that a
+    thinking model thinks before each answer. `renders` tells Ollama's models with a renderer of Ollama's own,
+    whose prompts are cut, from those that are refused.
     """
 
     def __init__(
@@ -38,6 +45,12 @@ class FakeServer:
         api_key: str | None = None,
         seconds_per_prompt_token: float = 0.0,
         seconds_per_token: float = 0.0,
+        loaded: tuple[str, ...] | None = None,
+        jit: bool = True,
+        seconds_to_load: float = 0.0,
+        version: str | None = None,
+        thinks: str | None = None,
+        renders: bool = True,
         answer: Callable[[Seen], str] | None = None,
         on_request: Callable[[Seen], None] | None = None,
     ) -> None:
@@ -51,11 +64,21 @@ class FakeServer:
         self.api_key = api_key
         self.seconds_per_prompt_token = seconds_per_prompt_token
         self.seconds_per_token = seconds_per_token
+        self.loaded = loaded if loaded is not None else self.models[:1] if kind == "lm_studio" else ()
+        self.jit = jit
+        self.seconds_to_load = seconds_to_load
+        self.version = version or {"ollama": "0.33.0", "lm_studio": "0.4.1"}.get(kind)
+        self.thinks = thinks
+        self.renders = renders
+        self.overflow_is_told = True
+        self.loads: list[tuple[str, int]] = []
+        self.aborted_loads = 0
         self.answer = answer or (lambda seen: f"Answer to: {seen.question}")
         self.requests: list[Seen] = []
         self.probes = 0
         self.probe_status = 200
         self.probe_hangs = False
+        self.ps_hangs = False
         self._on_request = on_request
         self._script: deque[Behaviour] = deque()
         self._always = GOOD
@@ -91,15 +114,9 @@ class FakeServer:
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port and with nothing cached."""
         self.slots = Slots(self.slot_count)
+        self._own = kind_of(self)
         app = web.Application(client_max_size=2**26)
-        app.router.add_get("/v1/models", self._list_models)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/props", self._props)
-        app.router.add_get("/slots", self._show_slots)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_post("/v1/completions", self._complete)
-        if self.kind == "lm_studio":
-            app.router.add_route("*", "/{path:.*}", self._unexpected)
+        self._own.add_routes(app)
         # Idle connections are closed after 5 s; a client that leaves stops its request.
         self._runner = web.AppRunner(
             app, keepalive_timeout=5, handler_cancellation=True, shutdown_timeout=0, access_log=None
@@ -126,46 +143,33 @@ class FakeServer:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+    async def probed(self, request: web.Request) -> web.Response | None:
+        """Count a probe, and treat it as `probe_status` and `probe_hangs` say; None lets it in."""
+        self.probes += 1
+        self._changed.set()
+        if self.probe_hangs:
+            await asyncio.Event().wait()
+        if self.probe_status != 200:
+            error = {"message": "no list of models", "code": self.probe_status}
+            return web.json_response({"error": error}, status=self.probe_status)
+        return None if self.allowed(request) else self._own.wrong_key()
 
-    async def _props(self, _: web.Request) -> web.Response:
-        if self.kind != "llamacpp":
-            return web.json_response({"error": "not found"}, status=404)
-        return web.json_response({"total_slots": self.slot_count, "model_alias": self.model})
-
-    async def _show_slots(self, _: web.Request) -> web.Response:
+    def show_slots(self) -> list[dict[str, Any]]:
+        """What each slot does, as llama.cpp tells it."""
         running = {seen.slot: seen for seen in self.requests if seen.ended is None}
-        shown = [
+        return [
             {"id": i, "is_processing": i in running, "next_token": [{"n_decoded": running[i].sent_tokens}]}
             if i in running
             else {"id": i, "is_processing": False}
             for i in range(self.slot_count)
         ]
-        return web.json_response(shown)
 
-    async def _unexpected(self, request: web.Request) -> web.Response:
-        return web.json_response({"error": f"Unexpected endpoint or method. ({request.method} {request.path})"})
-
-    async def _list_models(self, request: web.Request) -> web.Response:
-        self.probes += 1
-        self._changed.set()
-        if self.probe_hangs:
-            await asyncio.Event().wait()
-        if self.probe_status != 200 or not self._allowed(request):
-            status = 401 if self.probe_status == 200 else self.probe_status
-            return web.json_response({"error": {"message": "no list of models", "code": status}}, status=status)
-        own: dict[str, Any] = {"object": "model", "owned_by": self.kind}
-        if self.kind == "llamacpp":
-            own["meta"] = {"n_ctx": self.context, "n_ctx_train": 4 * self.context}
-        elif self.kind == "vllm":
-            own["max_model_len"] = self.context
-        return web.json_response({"object": "list", "data": [{"id": name, **own} for name in self.models]})
-
-    def _allowed(self, request: web.Request) -> bool:
+    def allowed(self, request: web.Request) -> bool:
+        """Whether a request has the key."""
         return self.api_key is None or request.headers.get("Authorization") == f"Bearer {self.api_key}"
 
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, well or as it was scripted."""
         body = await request.json()
         self._ports.add(request.transport.get_extra_info("peername") if request.transport else None)
         behaviour = self._script.popleft() if self._script else self._always
@@ -181,6 +185,7 @@ class FakeServer:
             seen.ended = seen.ended or "disconnected"
             raise
         finally:
+            self._own.answered(seen)
             self._changed.set()
         return response
 
@@ -193,62 +198,60 @@ class FakeServer:
             seen.ended = "failed"
             raw = b.body if isinstance(b.body, bytes) else json.dumps(b.body).encode()
             return web.Response(status=b.status, body=raw, content_type=b.content_type)
-        if not self._allowed(request):
-            error = {"message": "Invalid API Key", "type": "authentication_error", "code": 401}
-            return web.json_response({"error": error}, status=401)
-        tokens = tokenize(f"{seen.system}\n{seen.question}")
-        seen.prompt_tokens = int(len(tokens) * b.prompt_share)
-        if len(tokens) >= self.context:
-            seen.ended = "failed"
-            error = {
-                "code": 400,
-                "message": f"request ({len(tokens)} tokens) exceeds the available context size "
-                f"({self.context} tokens), try increasing it",
-                "type": "exceed_context_size_error",
-                "n_prompt_tokens": len(tokens),
-                "n_ctx": self.context,
-            }
-            return web.json_response({"error": error}, status=400)
-        slot, seen.cached_tokens = await self.slots.take(tokens)
+        if not self.allowed(request):
+            return self._own.wrong_key()
+        tokens = tokenize(_all_text(seen.body))
+        refused = await self._own.admit(request, seen, tokens)
+        if refused is not None:
+            return refused
+        slots = self.slots
+        slot, seen.cached_tokens = await slots.take(tokens)
         try:
             return await self._stream(request, seen, slot)
         finally:
-            self.slots.give_back(slot)
+            slots.give_back(slot)
 
     async def _stream(self, request: web.Request, seen: Seen, slot: Slot) -> web.StreamResponse:
         b = seen.behaviour
         seen.slot = slot.index
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        out = Writer(response, seen, self.model)
+        out = self._own.writer(request, seen)
+        await out.open()
         if b.role_first:
-            await out.delta({"role": "assistant", "content": None})
+            await out.begin()
         for _ in range(b.pings):
             await asyncio.sleep(b.first_token_after / (b.pings + 1))
-            await out.raw(f":{b.line_end}{b.line_end}")
+            await out.ping()
         await asyncio.sleep(b.first_token_after / (b.pings + 1))
         await asyncio.sleep(self.seconds_per_prompt_token * (seen.prompt_tokens - seen.cached_tokens))
-        for thought in (b.thinking or "").split():
-            await out.delta({"reasoning_content": f"{thought} "})
-        reason = b.finish_reason
+        reason, room = b.finish_reason, self._own.room(seen)
+        thoughts = self._own.thoughts(seen).split()
+        for thought in thoughts[:room]:
+            await out.think(f"{thought} ")
+        room -= min(room, len(thoughts))
         words = (self.answer(seen) if b.answer is None else b.answer).split(" ")
-        allowed = seen.body.get("max_tokens", self.context)
-        if len(words) > allowed and b.ending is not Ending.ENDLESS:
-            words, reason = words[:allowed], "length"
+        if len(words) > room and words != [""] and b.ending is not Ending.ENDLESS:
+            words, reason = words[:room], "length"
         for index, word in enumerate(words[: b.tokens]):
             await asyncio.sleep(self.seconds_per_token + b.per_token)
             text = word if index == 0 else f" {word}"
             if text:
-                await out.delta({"content": text}, padding=b.padding if index == 0 else 0)
+                await out.say(text, padding=b.padding if index == 0 else 0)
                 seen.sent_tokens += 1
-        await out.end(request, reason)
-        return response
+        await out.end(reason)
+        return out.response
 
 
 def _parts(body: dict[str, Any]) -> tuple[str, str]:
     """The system text and the question of a request; in a raw prompt the question is the last paragraph."""
-    if "prompt" in body:
-        system, _, question = body["prompt"].rpartition("\n\n")
+    if "messages" not in body:
+        system, _, question = body.get("prompt", "").rpartition("\n\n")
         return system, question
     texts = {message["role"]: message["content"] for message in body["messages"]}
     return texts.get("system", ""), texts.get("user", "")
+
+
+def _all_text(body: dict[str, Any]) -> str:
+    """Everything that the server has to read."""
+    if "messages" not in body:
+        return str(body.get("prompt", ""))
+    return "\n".join(message["content"] for message in body["messages"])
