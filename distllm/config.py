@@ -6,14 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from distllm.domain.errors import UsageError
 from distllm.domain.models import WorkerSpec, WorkerType
+from distllm.workers.kinds import default_port, find_kind
 
 _ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH")
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _kind(name: object) -> WorkerType | str:
+    if not isinstance(name, str):
+        raise ValueError(f'must be the name of a kind of worker, such as "ollama", not {name!r}')
+    return find_kind(name)
 
 
 class _Strict(BaseModel):
@@ -24,11 +31,12 @@ class WorkerConfig(_Strict):
     """One server, as the file names it."""
 
     id: str = Field(min_length=1)
-    type: WorkerType
+    type: Annotated[WorkerType | str, BeforeValidator(_kind)]
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     scheme: Literal["http", "https"] = "http"
-    endpoint: Literal["chat", "completions"] = "chat"
+    endpoint: Literal["chat", "completions", "generate"] = "chat"
+    """With the model's template, or raw; each kind of server has only one of the raw ones, whichever is named."""
     model: str | None = None
     max_concurrent_requests: int | None = Field(default=None, ge=1)
     context_length: int | None = Field(default=None, ge=1)
@@ -47,7 +55,7 @@ class WorkerConfig(_Strict):
             type=self.type,
             scheme=self.scheme,
             host=self.host,
-            port=self.port,
+            port=self.port or default_port(self.type) or 0,
             endpoint=self.endpoint,
             model=self.model,
             api_key=key,
@@ -86,7 +94,7 @@ class Config(_Strict):
         for index, worker in enumerate(config.workers):
             if worker.id in seen:
                 raise UsageError(f"{where}: workers[{index}].id: {worker.id!r} is used twice; give each its own")
-            if worker.type is not WorkerType.EMBEDDED and not worker.port:
+            if not worker.port and default_port(worker.type) is None:
                 raise UsageError(f"{where}: workers[{index}].port: is missing; give the port the server listens on")
             seen.add(worker.id)
         return config
@@ -135,5 +143,7 @@ def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -
         return f"{where}: {place}: is not a setting that distllm knows; check its spelling or remove it"
     if first["type"] == "missing":
         return f"{where}: {place}: is missing; add it"
+    if first["type"] == "value_error":
+        return f"{where}: {place}: {first['ctx']['error']}"
     given = "" if isinstance(first["input"], dict | list) or "key" in place else f", not {first['input']!r}"
     return f"{where}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{given}"

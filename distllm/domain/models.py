@@ -61,8 +61,10 @@ class Limits:
 
 
 class WorkerType(StrEnum):
-    """The kinds of server that distllm speaks to."""
+    """The kinds of server that distllm speaks to by itself; packages may add others."""
 
+    OLLAMA = "ollama"
+    LM_STUDIO = "lm_studio"
     OPENAI = "openai"
     EMBEDDED = "embedded"
 
@@ -71,13 +73,13 @@ class WorkerType(StrEnum):
 class WorkerSpec:
     """One configured server, as plain values.
 
-    `model` is None where any of the server's models may be used; `slots` and `context_length` are None
-    where the server is to be asked. `path` is the model file of an embedded worker. `extra` are request
-    fields passed through as (name, value) pairs.
+    `type` is a `WorkerType`, or the name of a kind that a package adds. `model` is None where any of the
+    server's models may be used; `slots` and `context_length` are None where the server is to be asked. `path`
+    is the model file of an embedded worker. `extra` are request fields passed through as (name, value) pairs.
     """
 
     name: str
-    type: WorkerType
+    type: WorkerType | str
     scheme: str = "http"
     host: str = "127.0.0.1"
     port: int = 0

@@ -4,7 +4,9 @@ An adapter returns an `Outcome` or a `Health` for whatever a server does and rai
 being cancelled passes through. Foreign errors are translated in one table (`errors`), time limits and
 bounds are kept in one place (`exchange`).
 
-Limits: text only, one system and one user message a call, one answer a request. Whether a prompt was cut
+Packages add kinds through the entry-point group `distllm.workers` (`kinds`, `docs/extending.md`).
+
+Limits: text only, one answer a request. Whether a prompt was cut
 is seen from the token count that the server reports, and only where more than two fifths are missing;
 servers that report none leave it open. A reset before the first byte of an answer cannot be told from a
 server that died over the prompt.
@@ -12,7 +14,7 @@ server that died over the prompt.
 
 from typing import TYPE_CHECKING
 
-from distllm.domain.models import WorkerSpec, WorkerType
+from distllm.domain.models import WorkerSpec
 from distllm.workers.model_file import embedded_available, embedded_model_name
 
 if TYPE_CHECKING:
@@ -24,13 +26,10 @@ __all__ = ["embedded_available", "embedded_model_name", "make_worker"]
 
 
 def make_worker(spec: WorkerSpec, session: "aiohttp.ClientSession") -> "Worker":
-    """Build the adapter for the spec's kind of server; `start` makes it ready to be asked."""
-    match spec.type:
-        case WorkerType.OPENAI:
-            from distllm.workers.openai import OpenAIWorker
+    """Build the adapter for the spec's kind of server; `start` makes it ready to be asked.
 
-            return OpenAIWorker(spec, session)
-        case WorkerType.EMBEDDED:
-            from distllm.workers.embedded import EmbeddedWorker
+    Raises DistllmError where a package adds that kind, and its adapter cannot be loaded.
+    """
+    from distllm.workers.kinds import adapter
 
-            return EmbeddedWorker(spec, session)
+    return adapter(spec.type)(spec, session)

@@ -1,7 +1,7 @@
 """What the rest of distllm sees of one server."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from distllm.domain.models import Call, Health, Limits, Outcome, WorkerSpec, WorkerType
 
@@ -13,8 +13,11 @@ class Worker(ABC):
     """One LLM server: what it is, whether it answers, and what it answers.
 
     `weight` is its share in a choice by weight; whoever chooses may set it. The session is shared with
-    other workers and belongs to whoever opened it.
+    other workers and belongs to whoever opened it. `default_port` is for kinds that a package adds: where
+    they listen if the configuration names no port, None if it must name one, 0 if they have none.
     """
+
+    default_port: ClassVar[int | None] = None
 
     def __init__(self, spec: WorkerSpec, session: "aiohttp.ClientSession") -> None:
         self.spec = spec
@@ -27,7 +30,7 @@ class Worker(ABC):
         return self.spec.name
 
     @property
-    def type(self) -> WorkerType:
+    def type(self) -> WorkerType | str:
         """The kind of server that it is."""
         return self.spec.type
 

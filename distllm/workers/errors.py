@@ -131,6 +131,11 @@ class Sign(Enum):
         ErrorClass.CUT_INPUT,
         "it read only {read} tokens of a prompt of about {sent}: its context window cut the text",
     )
+    SWALLOWED = (
+        INPUT,
+        "no text at all for a prompt of about {sent} tokens, of which its context window holds {window}",
+    )
+    WRONG_MODEL = (SETUP, "{said!r} answers there instead of the model {asked!r}")
     NOT_RUNNING = (REFUSED, "it is not running")
 
 

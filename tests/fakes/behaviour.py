@@ -107,6 +107,16 @@ PROXY_PAGE = Behaviour(
 )
 PAGE_200 = Behaviour(body=b"<!doctype html>\n<title>Log in</title>", content_type="text/html")
 UNEXPECTED_ENDPOINT = Behaviour(body={"error": "Unexpected endpoint or method. (POST /v1/chat/completions)"})
+NOTHING_LOADED = Behaviour(
+    status=400, body={"error": "No models loaded. Please load a model in the developer page or use `lms load`."}
+)
+GUARDRAIL = Behaviour(
+    status=400, body={"error": {"message": 'Failed to load model "x". Error: insufficient system resources'}}
+)
+QUEUE_FULL = Behaviour(status=503, body={"error": "server busy, please try again.  maximum pending requests exceeded"})
+LOAD_FAILED = Behaviour(status=500, body={"error": "timed out waiting for llama-server to start: "})
+REPEATS = Behaviour(status=500, body={"error": "token repeat limit reached"})
+THINKS_NOT = Behaviour(status=400, body={"error": '"x" does not support thinking'})
 CRASHED = Behaviour(status=500, body={"error": {"message": "llama runner process has terminated"}})
 RESET = Behaviour(reset=True)
 HANGS = Behaviour(tokens=0, role_first=False, ending=Ending.HANG)

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from distllm.workers.session import open_session
 from tests.fakes import FakeServer
-from tests.workers.worker_kit import ADAPTERS, REAL_CONTEXT, Adapter
+from tests.workers.worker_kit import ADAPTERS, Adapter
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -17,13 +17,13 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def fake() -> AsyncIterator[FakeServer]:
-    async with FakeServer(context=REAL_CONTEXT) as server:
-        yield server
-
-
 @pytest.fixture(params=ADAPTERS, ids=str)
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     found: Adapter = request.param
     return found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fake(adapter: Adapter) -> AsyncIterator[FakeServer]:
+    async with adapter.server() as server:
+        yield server

@@ -101,12 +101,20 @@ SAID: list[tuple[int, object, ErrorClass]] = [
     (400, {"error": "Trying to keep the first 13055 tokens when context the overflows"}, INPUT),
     (400, {"error": '{"error":{"code":400,"message":"exceeds the available context size"}}'}, INPUT),
     (400, {"error": "input length (9000 tokens) exceeds the limit"}, INPUT),
+    (400, {"error": "the input length exceeds the context length"}, INPUT),
+    (400, {"error": "The number of tokens to keep from the initial prompt is greater than the context length"}, INPUT),
+    (400, {"error": {"message": "'response_format.type' must be 'json_schema' or 'text'"}}, INPUT),
+    (400, {"error": "invalid character 'x' looking for beginning of value"}, INPUT),
     (400, {"detail": [{"msg": "field required", "type": "value_error"}]}, INPUT),
     (413, b"Request Entity Too Large", INPUT),
     (422, {"detail": "bad schema"}, INPUT),
     (400, {"error": {"message": "Failed to load model. Context length 131072 needs more memory"}}, SETUP),
     (400, {"error": "No models loaded. Please load a model in the developer page"}, SETUP),
     (400, {"error": '"llama3" does not support thinking'}, SETUP),
+    (400, {"error": '"nomic-embed-text" does not support chat'}, SETUP),
+    (400, {"error": {"message": "Invalid model identifier 'x'.", "code": "model_not_found"}}, SETUP),
+    (400, {"error": {"message": "Failed to load model 'x'", "type": "model_load_failed"}}, SETUP),
+    (401, {"error": {"message": "a token is required", "type": "invalid_request", "code": "invalid_api_key"}}, SETUP),
     (401, b"", SETUP),
     (403, b"<html><h1>403 Forbidden</h1></html>", SETUP),
     (404, {"error": {"message": "File Not Found", "type": "not_found_error"}}, SETUP),
@@ -118,6 +126,9 @@ SAID: list[tuple[int, object, ErrorClass]] = [
     (503, {"error": "server busy, please try again.  maximum pending requests exceeded"}, BUSY),
     (408, b"", BROKEN),
     (500, {"error": "llama-server process has terminated: exit status 2"}, BROKEN),
+    (500, {"error": "timed out waiting for llama-server to start: "}, BROKEN),
+    (500, {"error": "token repeat limit reached"}, BROKEN),
+    (499, b"", BROKEN),
     (500, {"error": "model requires more system memory than is available"}, BROKEN),
     (502, b"<html><title>502 Bad Gateway</title></html>", BROKEN),
     (504, b"upstream timed out", BROKEN),
@@ -142,6 +153,10 @@ def test_what_a_server_says_with_a_status(status: int, body: object, error_class
         ({"message": "who are you", "code": 401}, SETUP),
         ({"message": "Model 'x' not found", "code": "model_not_found"}, SETUP),
         ("The model has crashed without additional information", BROKEN),
+        ("llama-server process has terminated: signal: killed", BROKEN),
+        ("Unexpected endpoint or method. (POST /v1/chat/completions)", SETUP),
+        ({"message": "Trying to keep the first 13055 tokens when context the overflows"}, INPUT),
+        ('{"error":{"code":400,"message":"request exceeds the available context size","n_ctx":2048}}', INPUT),
         ({}, BROKEN),
         (None, BROKEN),
         ([1], BROKEN),
@@ -153,12 +168,12 @@ def test_what_a_server_says_inside_a_stream(error: object, error_class: ErrorCla
 
 
 def test_every_sign_has_its_words() -> None:
-    details = {"seconds": 3.0, "said": "x {y}", "tokens": 5, "read": 1, "sent": 9}
+    details = {"seconds": 3.0, "said": "x {y}", "tokens": 5, "read": 1, "sent": 9, "window": 4, "asked": "z"}
     for sign in Sign:
         told = Translator(PLACE).sign(sign, **details)
         assert told.text.startswith(PLACE)
         assert told.error_class is sign.value[0]
-    assert {sign.value[0] for sign in Sign} == {BROKEN, CUT, REFUSED}
+    assert {sign.value[0] for sign in Sign} == {BROKEN, CUT, INPUT, REFUSED, SETUP}
 
 
 def test_a_line_is_one_short_line_without_control_characters() -> None:

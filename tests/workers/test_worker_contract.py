@@ -2,15 +2,16 @@
 badly. What the real llama.cpp server promises too is in `test_worker_contract_alive.py`."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import aiohttp
 import pytest
 
-from distllm.domain.models import ErrorClass, Limits
+from distllm.domain.models import ErrorClass, Limits, WorkerType
 from distllm.workers.session import open_session
 from tests.fakes import Behaviour, Ending, FakeServer, behaviour
-from tests.workers.worker_kit import LONG, SHORT, Adapter, call
+from tests.workers.worker_kit import ADAPTERS, LONG, SHORT, Adapter, call
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -70,10 +71,38 @@ WRONG: dict[str, tuple[Behaviour, ErrorClass, str]] = {
     "half the prompt read": (b.HALVED, ErrorClass.CUT_INPUT, "tokens of a prompt"),
     "not JSON": (Behaviour(body=b"data: {nonsense\n\n"), ErrorClass.BROKEN, "not JSON"),
     "odd JSON": (Behaviour(body=b'data: {"choices": [[]], "usage": 7}\n\n'), ErrorClass.BROKEN, "end marker"),
+    "odd lines of JSON": (Behaviour(body=b'{"message": [], "done": "yes"}\n'), ErrorClass.BROKEN, "end marker"),
+    "a line that is no object": (Behaviour(body=b"[1]\n"), ErrorClass.BROKEN, "not JSON"),
+    "queue full": (b.QUEUE_FULL, ErrorClass.BUSY, "maximum pending requests"),
+    "the load failed": (b.LOAD_FAILED, ErrorClass.BROKEN, "timed out waiting"),
+    "the same token for ever": (b.REPEATS, ErrorClass.BROKEN, "token repeat limit"),
+    "a host that it does not know": (Behaviour(status=403, body=b""), ErrorClass.SETUP, "403"),
+    "no thoughts": (b.THINKS_NOT, ErrorClass.SETUP, "does not support thinking"),
+    "not loaded": (b.NOTHING_LOADED, ErrorClass.SETUP, "No models loaded"),
+    "too large to load": (b.GUARDRAIL, ErrorClass.SETUP, "Failed to load"),
+    "unloaded in the middle": (b.fails_inside({"message": "The model was unloaded"}), ErrorClass.BROKEN, "unloaded"),
 }
+TIMED = {name for name, (_, _, words) in WRONG.items() if words in ("no token within", "in the middle")}
+TIMED |= {"slow drip", "line without end"}
+ONLY_OF = {
+    WorkerType.OLLAMA: {
+        *("odd lines of JSON", "a line that is no object", "queue full", "the load failed"),
+        *("the same token for ever", "a host that it does not know", "no thoughts"),
+    },
+    WorkerType.LM_STUDIO: {"not loaded", "too large to load", "unloaded in the middle"},
+}
+NOT_OF = {WorkerType.OLLAMA: {"odd JSON", "pings are no tokens"}}
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+def wrongs() -> Iterator[tuple[Adapter, str]]:
+    """What can go wrong with each adapter; what takes its time is tried with one endpoint of each."""
+    for adapter in ADAPTERS:
+        others = [names for kind, names in ONLY_OF.items() if kind is not adapter.type]
+        left_out = NOT_OF.get(adapter.type, set()).union(*others, TIMED if adapter.raw else ())
+        yield from ((adapter, wrong) for wrong in WRONG if wrong not in left_out)
+
+
+@pytest.mark.parametrize(("adapter", "wrong"), list(wrongs()), indirect=["adapter"], ids=str)
 async def test_whatever_goes_wrong_has_a_class_and_a_line(
     wrong: str, adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
@@ -102,7 +131,7 @@ async def test_thinking_is_kept_though_there_is_no_answer(
 
 
 async def test_nobody_listens(adapter: Adapter, session: aiohttp.ClientSession) -> None:
-    async with FakeServer() as server:
+    async with adapter.server() as server:
         worker = adapter.worker(server, session)
     outcome = await worker.ask(call(), SHORT)
     health = await worker.probe()
@@ -129,7 +158,7 @@ async def test_a_server_that_hangs_may_still_say_that_it_is_well(
 async def test_the_key_is_sent_and_never_told(adapter: Adapter, session: aiohttp.ClientSession) -> None:
     key = "sk-very-secret"
     echo = Behaviour(status=401, body={"error": {"message": f"Incorrect API key provided: {key}" + "." * 400}})
-    async with FakeServer(api_key=key) as server:
+    async with adapter.server(api_key=key) as server:
         worker = adapter.worker(server, session, api_key=key)
         assert (await worker.probe()).healthy
         assert (await worker.ask(call(), SHORT)).error is None
@@ -157,8 +186,15 @@ RIGHT: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("right", RIGHT)
-async def test_an_answer_is_one(right: str, adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession) -> None:
+def rights() -> Iterator[tuple[Adapter, str]]:
+    """What goes well with each adapter."""
+    for adapter in ADAPTERS:
+        left_out = {"no [DONE] after reason and usage"} if adapter.type is WorkerType.OLLAMA else {}
+        yield from ((adapter, right) for right in RIGHT if right not in left_out)
+
+
+@pytest.mark.parametrize(("adapter", "right"), list(rights()), indirect=["adapter"], ids=str)
+async def test_an_answer_is_one(adapter: Adapter, right: str, fake: FakeServer, session: aiohttp.ClientSession) -> None:
     text = "In März: the dâm broke: 堤防 🌊 yes"
     fake.behave(replace(RIGHT[right], answer=text))
     outcome = await adapter.worker(fake, session).ask(call(), replace(SHORT, total=3))
@@ -199,7 +235,11 @@ async def test_an_answer_in_one_json_is_understood(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     message = {"role": "assistant", "content": "in March"}
-    whole = {"choices": [{"message": message, "text": "in March", "finish_reason": "stop"}], "model": "m"}
+    whole: dict[str, object] = {"model": "fake-model"}
+    if adapter.type is WorkerType.OLLAMA:
+        whole |= {"message": message, "response": "", "done": True, "done_reason": "stop"}
+    else:
+        whole |= {"choices": [{"message": message, "text": "in March", "finish_reason": "stop"}]}
     fake.behave(Behaviour(body=whole))
     outcome = await adapter.worker(fake, session).ask(call(), SHORT)
     assert (outcome.answer, outcome.error) == ("in March", None)
@@ -234,19 +274,22 @@ async def test_a_restart_of_the_server_is_survived(
 
 
 async def test_what_is_sent(adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession) -> None:
-    worker = adapter.worker(fake, session, extra=(("seed", 7), ("max_tokens", 9)))
-    await worker.ask(call("Why?", system="A paper.", max_tokens=24), SHORT)
+    extra = (("seed", 7), ("max_tokens", 9), ("stream", False), ("messages", []), ("prompt", "no"))
+    worker = adapter.worker(fake, session, extra=extra)
+    await worker.ask(replace(call("Why?", system="A paper.", max_tokens=24), turns=(("user", "Hm."),)), SHORT)
     (seen,) = fake.requests
-    common = {
-        "model": "fake-model",
-        "max_tokens": 24,
-        "temperature": 0.0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "seed": 7,
-    }
-    messages = [{"role": "system", "content": "A paper."}, {"role": "user", "content": "Why?"}]
-    prompt: dict[str, object] = {"prompt": "A paper.\n\nWhy?"}
-    assert seen.body == common | ({"messages": messages} if adapter.endpoint == "chat" else prompt)
+    messages = [
+        {"role": "system", "content": "A paper."},
+        {"role": "user", "content": "Hm."},
+        {"role": "user", "content": "Why?"},
+    ]
+    body = {"prompt": "A paper.\n\nHm.\n\nWhy?"} if adapter.raw else {"messages": messages}
+    body |= {"model": "fake-model", "stream": True, "seed": 7}
+    if adapter.type is WorkerType.OLLAMA:
+        body |= {"options": {"num_predict": 24, "temperature": 0.0}, "truncate": False, "shift": False}
+        body |= {"keep_alive": "30m", "max_tokens": 9} | ({"raw": True} if adapter.raw else {"think": False})
+    else:
+        body |= {"max_tokens": 24, "temperature": 0.0, "stream_options": {"include_usage": True}}
+    assert seen.body == body
     assert "Origin" not in seen.headers
     assert worker.api_endpoint == f"{fake.url}{seen.path}"

@@ -1,6 +1,7 @@
 """What the tests of all adapters share: the adapters, a call, and limits."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aiohttp
 
@@ -31,9 +32,27 @@ class Adapter:
     def __str__(self) -> str:
         return f"{self.type}-{self.endpoint}"
 
-    def worker(self, server: FakeServer, session: aiohttp.ClientSession, **changes: object) -> Worker:
+    @property
+    def raw(self) -> bool:
+        """Whether its prompts are sent without a template."""
+        return self.endpoint != "chat"
+
+    def server(self, **settings: Any) -> FakeServer:
+        """A fake of the kind that it speaks to."""
+        kind = "llamacpp" if self.type is WorkerType.OPENAI else str(self.type)
+        return FakeServer(**{"kind": kind, "context": REAL_CONTEXT, **settings})
+
+    def worker(self, server: FakeServer, session: aiohttp.ClientSession, **changes: Any) -> Worker:
+        """A worker for a server."""
         spec = WorkerSpec("w", self.type, host=server.host, port=server.port, endpoint=self.endpoint)
-        return make_worker(replace(spec, **changes), session)  # type: ignore[arg-type]
+        return make_worker(replace(spec, **changes), session)
 
 
-ADAPTERS = [Adapter(WorkerType.OPENAI, "chat"), Adapter(WorkerType.OPENAI, "completions")]
+ADAPTERS = [
+    Adapter(WorkerType.OPENAI, "chat"),
+    Adapter(WorkerType.OPENAI, "completions"),
+    Adapter(WorkerType.LM_STUDIO, "chat"),
+    Adapter(WorkerType.LM_STUDIO, "completions"),
+    Adapter(WorkerType.OLLAMA, "chat"),
+    Adapter(WorkerType.OLLAMA, "generate"),
+]

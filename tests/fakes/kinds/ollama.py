@@ -146,6 +146,7 @@ class Ollama(Kind):
         info = {"general.architecture": "llama", "llama.context_length": 4 * self.server.context}
         return web.json_response({"model_info": info, "capabilities": ["completion"]})
 
-    async def _openai_list(self, _: web.Request) -> web.Response:
+    async def _openai_list(self, request: web.Request) -> web.Response:
+        refused = await self.server.probed(request)
         data = [{"id": name, "object": "model", "owned_by": "library"} for name in self.server.models]
-        return web.json_response({"object": "list", "data": data})
+        return refused or web.json_response({"object": "list", "data": data})

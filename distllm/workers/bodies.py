@@ -1,0 +1,32 @@
+"""The JSON of requests. A system text, often a whole paper, is encoded once for all questions about it."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+
+from distllm.domain.models import Call
+
+
+def splice(call: Call, fields: Mapping[str, object], *, raw: bool) -> bytes:
+    """Build one request: what to read as `messages`, or where `raw` as one `prompt`, and then `fields`."""
+    tail = json.dumps(fields).encode()[1:]
+    if raw:
+        parts = [text for _, text in call.turns] + [call.question]
+        asked = json.dumps("\n\n".join([""] * bool(call.system) + parts)).encode()
+        return b"".join((b'{"prompt": ', _encoded(call.system)[:-1], asked[1:], b", ", tail))
+    messages = [
+        json.dumps({"role": role, "content": text}).encode() for role, text in (*call.turns, ("user", call.question))
+    ]
+    if call.system:
+        messages.insert(0, b'{"role": "system", "content": ' + _encoded(call.system) + b"}")
+    return b"".join((b'{"messages": [', b", ".join(messages), b"], ", tail))
+
+
+def passed_through(extra: tuple[tuple[str, object], ...]) -> dict[str, object]:
+    """The fields of `extra`, without what would replace the text to read."""
+    return {name: value for name, value in extra if name not in ("messages", "prompt")}
+
+
+@lru_cache(maxsize=32)
+def _encoded(text: str) -> bytes:
+    return json.dumps(text).encode()

@@ -1,0 +1,86 @@
+"""Asking a server what it has: short questions, answered in JSON."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Iterable, Mapping
+
+import aiohttp
+
+from distllm.domain.models import Health
+from distllm.workers.errors import ServerError, Sign, Translator, said
+from distllm.workers.exchange import read_some
+
+LONGEST_LIST = 4 * 2**20
+"""Bytes read of a list of models."""
+
+
+class Inquirer:
+    """Asks one server, at `base` (a URL without a path), and speaks of it as its translator does."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str], translator: Translator
+    ) -> None:
+        self._session = session
+        self._base = base
+        self._headers = headers
+        self._translator = translator
+
+    async def ask(self, path: str, post: Mapping[str, object] | None = None) -> object:
+        """Get a JSON document, or post for one. Raises ServerError, and what the HTTP client raises."""
+        method = "GET" if post is None else "POST"
+        async with self._session.request(
+            method, f"{self._base}{path}", headers=self._headers, json=post, allow_redirects=False
+        ) as response:
+            body = await read_some(response, LONGEST_LIST)
+            if response.status != 200:
+                raise self._translator.status(response.status, body)
+        found = read_json(body, self._translator)
+        if isinstance(found, dict) and found.get("error"):
+            raise self._translator.stream_error(found["error"])
+        return found
+
+    async def ask_if_told(self, path: str, post: Mapping[str, object] | None = None) -> object:
+        """As `ask`; None where that fails."""
+        try:
+            return await self.ask(path, post)
+        except (ServerError, aiohttp.ClientError, OSError):
+            return None
+
+    async def ask_until(self, end: float, path: str, post: Mapping[str, object] | None = None) -> object:
+        """As `ask_if_told`; None also where the loop's clock passes `end` before the answer."""
+        try:
+            async with asyncio.timeout_at(end):
+                return await self.ask_if_told(path, post)
+        except TimeoutError:
+            return None
+
+
+async def examine(look: Awaitable[Health], seconds: float, address: str, translator: Translator) -> Health:
+    """What a look at a server finds within `seconds`; whatever goes wrong means that it is not healthy."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await look
+    except ServerError as fault:
+        return Health(False, error=fault.text)
+    except TimeoutError:
+        return Health(False, error=f"{address}: no answer within {seconds:g} s")
+    except Exception as error:
+        return Health(False, error=translator.exception(error, heard=False).text)
+
+
+def no_such_model(address: str, wanted: str, names: Iterable[str]) -> str:
+    """The line for a server that lacks the model it is configured for."""
+    has = list(names)
+    listed = ", ".join(has[:8]) + (f" and {len(has) - 8} more" if len(has) > 8 else "")
+    return f"{address}: has no model {wanted!r}; it has {listed or 'none'}"
+
+
+def read_json(body: bytes, translator: Translator) -> object:
+    """Read what ought to be JSON. Raises ServerError."""
+    try:
+        found: object = json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        text = body[:20_000].decode("utf-8", "replace")
+        sign = Sign.WEB_PAGE if text.lstrip().startswith("<") else Sign.NOT_JSON
+        raise translator.sign(sign, said=said(text) or "nothing") from None
+    return found
