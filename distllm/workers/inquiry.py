@@ -48,6 +48,8 @@ class Inquirer:
 
     async def ask_until(self, end: float, path: str, post: Mapping[str, object] | None = None) -> object:
         """As `ask_if_told`; None also where the loop's clock passes `end` before the answer."""
+        if asyncio.get_running_loop().time() >= end:
+            return None
         try:
             async with asyncio.timeout_at(end):
                 return await self.ask_if_told(path, post)

@@ -73,6 +73,7 @@ class FakeServer:
         self.overflow_is_told = True
         self.loads: list[tuple[str, int]] = []
         self.aborted_loads = 0
+        self.shown = 0
         self.answer = answer or (lambda seen: f"Answer to: {seen.question}")
         self.requests: list[Seen] = []
         self.probes = 0

@@ -137,6 +137,7 @@ class Ollama(Kind):
         return web.json_response({"models": loaded})
 
     async def _show(self, request: web.Request) -> web.Response:
+        self.server.shown += 1
         name = self._full((await request.json())["model"])
         if name is None:
             return error(404, "model not found")
