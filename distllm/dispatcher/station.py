@@ -115,6 +115,13 @@ class Station:
         """What this worker calls a job's model, and its window."""
         return self._served[model]
 
+    def _learn_window(self, model: str, window: int) -> None:
+        """Believe what a call has met; the next probe would tell it too, but only then."""
+        offer = self._served.get(model)
+        if offer is not None and not offer.window_told:
+            told = replace(offer, context_length=window, window_told=True)
+            self._served |= {name: told for name, each in self._served.items() if each.model == offer.model}
+
     def refuse(self, model: str) -> None:
         """Stop offering this worker for a model until a probe has looked again."""
         self._refused.add(model)
@@ -216,6 +223,8 @@ class Station:
         """A request has ended: learn from it."""
         seat.current = None
         now = self._clock.ticks()
+        if outcome.window is not None:
+            self._learn_window(model, outcome.window)
         if not self.in_flight and self._busy_since is not None:
             self._busy += now - self._busy_since
             self._busy_since = None

@@ -261,7 +261,7 @@ class Turns:
             fewest=fewest_sent(call),
             needs=lease.needs,
             max_tokens=call.max_tokens,
-            window=offer.context_length if offer.window_told else None,
+            window=outcome.window or (offer.context_length if offer.window_told else None),
         )
         others = tuple(
             other.id for other in self._stations.values() if other.health is None or group.model in other.windows()

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from distllm.domain.models import Call, Health, Offer, WorkerSpec
+from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outcome, WorkerSpec
 from distllm.workers.errors import Sign
 from distllm.workers.exchange import Piece, Pieces
 from distllm.workers.openai import OpenAIWorker
@@ -14,6 +14,9 @@ from distllm.workers.told import count, fields, objects, text
 
 if TYPE_CHECKING:
     import aiohttp
+
+PATIENCE = 2.0
+"""Seconds that an answer waits for the window it met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,21 @@ class LMStudioWorker(OpenAIWorker):
     def __init__(self, spec: WorkerSpec, session: "aiohttp.ClientSession") -> None:
         super().__init__(spec, session)
         self._known: dict[str, _Known] = {}
-        self._windows: dict[str, int] = {}
+        self._offered: dict[str, Offer] = {}
+        self._looked_at: set[str] = set()
+
+    async def ask(self, call: Call, limits: Limits) -> Outcome:
+        """Ask one question and wait for the whole answer; see `Worker.ask`."""
+        outcome = await super().ask(call, limits)
+        heard = outcome.error_class in (None, ErrorClass.INPUT, ErrorClass.CUT_INPUT)
+        known = self._offered.get(call.model)
+        if not heard or (known and known.window_told) or call.model in self._looked_at:
+            return outcome
+        # It may have been loaded just now.
+        self._looked_at.add(call.model)
+        await self.probe(PATIENCE)
+        known = self._offered.get(call.model)
+        return replace(outcome, window=known.context_length if known and known.window_told else None)
 
     async def _look(self) -> Health:
         self._known = dict(_instances(await self._server.ask_if_told("/api/v1/models")))
@@ -46,7 +63,7 @@ class LMStudioWorker(OpenAIWorker):
         health = await super()._look()
         offers = tuple(self._offers(health.offers))
         slots = [known.parallel for each in offers if (known := self._known.get(each.model)) and known.parallel]
-        self._windows = {each.model: each.context_length for each in offers if each.context_length}
+        self._offered = {each.model: each for each in offers}
         return replace(health, offers=offers, slots=min(slots, default=health.slots))
 
     def _offers(self, listed: tuple[Offer, ...]) -> Iterator[Offer]:
@@ -83,7 +100,8 @@ class LMStudioWorker(OpenAIWorker):
 
     def _complain_of_overflow(self, call: Call) -> None:
         """A prompt that its window does not hold may end without any text, or any error."""
-        window = self._windows.get(call.model)
+        offer = self._offered.get(call.model)
+        window = offer.context_length if offer else None
         if window is not None and call.tokens >= window:
             raise self._translator.sign(Sign.SWALLOWED, sent=call.tokens, window=window)
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from distllm.domain.models import Call, Health, Limits, Offer, Outcome, Usage, WorkerSpec
+from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outcome, Usage, WorkerSpec
 from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import Sign, Translator, said
@@ -31,6 +31,9 @@ UNCOUNTED_CACHE = "0.30.0"
 
 SHARE_OF_A_PROBE = 0.5
 """The part of a probe's time that what is good to know, but not needed, may take."""
+
+PATIENCE = 2.0
+"""Seconds that an answer waits for the window it met."""
 
 REMEMBERED_TEXTS = 1024
 
@@ -66,6 +69,7 @@ class OllamaWorker(Worker):
         self._loaded: set[str] = set()
         self._windows: dict[str, int] = {}
         self._asked_for: dict[str, int | None] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
         self._facts: dict[str, _Facts] = {}
         self._texts: deque[int] = deque(maxlen=REMEMBERED_TEXTS)
         self._counts_cached = True
@@ -87,9 +91,22 @@ class OllamaWorker(Worker):
     async def ask(self, call: Call, limits: Limits) -> Outcome:
         """Ask one question and wait for the whole answer; see `Worker.ask`."""
         headers = {**self._headers, "Content-Type": "application/json"}
+        may_load = call.model not in self._asked_for or call.model not in self._loaded
         request = Request(self.api_endpoint, headers, splice(call, self._fields(call), raw=self._raw))
         pieces = partial(self._pieces, cold=self._is_new(call.system))
-        return await converse(self._session, request, pieces, call, limits, self._translator)
+        outcome = await converse(self._session, request, pieces, call, limits, self._translator)
+        if not may_load or outcome.error_class not in (None, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
+            return outcome
+        return replace(outcome, window=await self._window_met(call.model))
+
+    async def _window_met(self, name: str) -> int | None:
+        """The window of a model that may have been loaded just now; None where it is not told."""
+        end = asyncio.get_running_loop().time() + PATIENCE
+        self._note(name, await self._server.ask_until(end, "/api/ps"))
+        if name not in self._loaded or name not in self._windows:
+            return None
+        bounds = (self._windows[name], self._asked_for.get(name), self._maximum(name))
+        return min(bound for bound in bounds if bound)
 
     def _fields(self, call: Call) -> dict[str, object]:
         window = self._asked_for.setdefault(call.model, self._configured or self._windows.get(call.model))
@@ -173,36 +190,35 @@ class OllamaWorker(Worker):
                 return Health(True, (), None, error)
         running = await self._server.ask_until(end, "/api/ps")
         version = fields(await self._server.ask_until(end, "/api/version")).get("version")
-        self._counts_cached = version != UNCOUNTED_CACHE
+        self._counts_cached = version != UNCOUNTED_CACHE if version else self._counts_cached
         offers = []
         for model in chosen:
             facts = await self._look_up(model, end)
             if facts.writes or wanted is not None:
-                self._note(model, running)
-                offers.append(self._offer(model, facts, running))
+                name = wanted or str(model["name"])
+                self._entries[name] = model
+                self._note(name, running)
+                offers.append(self._offer(name, running))
         return Health(True, tuple(offers))
 
     async def _look_up(self, model: dict[str, Any], end: float) -> _Facts:
         """What a model is made for; asked once for the same weights."""
-        digest = text(model.get("digest")) or model["name"]
-        if digest not in self._facts:
+        weights = _weights(model)
+        if weights not in self._facts:
             told = fields(await self._server.ask_until(end, "/api/show", {"model": model["name"]}))
             if not told:
                 return _Facts(None, writes=True)
             info, abilities = fields(told.get("model_info")), told.get("capabilities")
             maximum = count(info.get(f"{info.get('general.architecture')}.context_length"))
             writes = not isinstance(abilities, list) or "completion" in abilities
-            self._facts[digest] = _Facts(maximum, writes)
-        return self._facts[digest]
+            self._facts[weights] = _Facts(maximum, writes)
+        return self._facts[weights]
 
-    def _name(self, model: dict[str, Any]) -> str:
-        return self.spec.model or str(model["name"])
-
-    def _note(self, model: dict[str, Any], running: object) -> None:
+    def _note(self, name: str, running: object) -> None:
         """Keep what is loaded with what window; where that could not be asked, what was known still holds."""
         if running is None:
             return
-        name, here = self._name(model), _running(running, model)
+        here = _running(running, self._entries.get(name, {"name": name}))
         window = count(fields(here).get("context_length"))
         if here is None:
             self._loaded.discard(name)
@@ -214,21 +230,30 @@ class OllamaWorker(Worker):
         if window:
             self._windows[name] = window
 
-    def _offer(self, model: dict[str, Any], facts: _Facts, running: object) -> Offer:
+    def _maximum(self, name: str) -> int | None:
+        """The window that a model was made for, where that is known."""
+        facts = self._facts.get(_weights(self._entries.get(name, {})))
+        return facts.maximum if facts else None
+
+    def _offer(self, name: str, running: object) -> Offer:
         """The window is what a request would meet: one that asks for another than is loaded has it reloaded."""
-        name = self._name(model)
         window, asked_for = self._windows.get(name), self._asked_for.get(name)
         to_be_reloaded = self._configured not in (None, window) and name not in self._asked_for
         known = [self._configured] if to_be_reloaded else [self._configured, asked_for, window]
         # What a model was made for is not its window, but bounds it.
-        lengths = [length for length in (*known, facts.maximum if any(known) else None) if length]
+        lengths = [length for length in (*known, self._maximum(name) if any(known) else None) if length]
         return Offer(
             name,
             min(lengths, default=None),
             None if running is None else name in self._loaded,
             window_told=window is not None and name in self._loaded and not to_be_reloaded,
-            digest=text(model.get("digest")) or None,
+            digest=text(self._entries[name].get("digest")) or None,
         )
+
+
+def _weights(model: dict[str, Any]) -> str:
+    """What tells one model from another, though they may have the same name at different times."""
+    return text(model.get("digest")) or text(model.get("name"))
 
 
 def _running(running: object, model: dict[str, Any]) -> dict[str, Any] | None:

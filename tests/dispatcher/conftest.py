@@ -96,12 +96,7 @@ class Bench:
     ) -> AsyncIterator[Coordinator]:
         """A coordinator with one worker for each server."""
         async with open_session() as session:
-            workers = [
-                make_worker(
-                    WorkerSpec(name=f"w{i}", type=WorkerType.OPENAI, host=server.host, port=server.port), session
-                )
-                for i, server in enumerate(servers)
-            ]
+            workers = [make_worker(_spec(f"w{i}", server), session) for i, server in enumerate(servers)]
             yield Coordinator(
                 self.database,
                 [(worker, seats) for worker in workers],
@@ -138,6 +133,11 @@ class Bench:
         assert self.rows("SELECT count(*) FROM results") == [(found.get("done", 0),)]
         assert self.rows("SELECT count(*) FROM attempts WHERE outcome IS NULL")[0][0] == 0
         assert self.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def _spec(name: str, server: FakeServer) -> WorkerSpec:
+    kind = WorkerType(server.kind) if server.kind in list(WorkerType) else WorkerType.OPENAI
+    return WorkerSpec(name=name, type=kind, host=server.host, port=server.port)
 
 
 @pytest.fixture

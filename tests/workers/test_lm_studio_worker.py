@@ -60,7 +60,9 @@ async def test_a_model_on_disk_is_loaded_by_the_first_question(session: aiohttp.
         asked = worker(server, session, model="b", context_length=2048)
         before = await asked.probe()
         assert before == Health(True, (Offer("b", 2048, False, window_told=False),), None)
-        assert (await asked.ask(replace(call(), model="b"), LIMITS)).error is None
+        outcomes = [await asked.ask(replace(call(), model="b"), LIMITS) for _ in range(2)]
+        assert [outcome.error for outcome in outcomes] == [None, None]
+        assert [outcome.window for outcome in outcomes] == [2048, None], "the window that it met, asked for once"
         after = await asked.probe()
     assert after == Health(True, (Offer("b", 2048, True),), 1)
 

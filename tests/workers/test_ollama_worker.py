@@ -123,15 +123,25 @@ async def test_a_window_among_the_options_counts_as_configured(session: aiohttp.
 
 async def test_what_was_learnt_holds_while_the_model_is_unloaded(session: aiohttp.ClientSession) -> None:
     async with ollama() as server:
-        asked = worker(server, session, extra=(("keep_alive", 0),))
+        asked = worker(server, session)
         await asked.ask(call(), LIMITS)
-        unloaded = await one_offer(asked)
-        assert (unloaded.context_length, unloaded.loaded) == (None, False), "no probe ever saw it loaded"
-        await worker(server, session).ask(call(), LIMITS)
+        await worker(server, session, extra=(("keep_alive", 0),)).ask(call(), LIMITS)
+        offer = await one_offer(asked)
+        assert (offer.context_length, offer.loaded, offer.window_told) == (4096, False, False)
+
+
+async def test_the_first_answer_brings_the_window_that_it_met(session: aiohttp.ClientSession) -> None:
+    async with ollama() as server:
+        asked = worker(server, session)
+        first, second = [await asked.ask(call(question), LIMITS) for question in ("One?", "Two?")]
+        assert (first.window, second.window) == (4096, None), "asked once"
+    async with ollama(context=512) as server:
+        refused = await worker(server, session).ask(long_call(600), LIMITS)
+        assert (refused.error_class, refused.window) == (ErrorClass.INPUT, 512)
+    async with ollama(context=1024) as server:
+        asked = worker(server, session, context_length=100_000)
         await asked.probe()
-        await asked.ask(call(), LIMITS)
-        again = await one_offer(asked)
-        assert (again.context_length, again.loaded, again.window_told) == (4096, False, False)
+        assert (await asked.ask(call(), LIMITS)).window == 4096, "what the model was made for"
 
 
 # --- prompts that do not fit ---------------------------------------------------------------------------
