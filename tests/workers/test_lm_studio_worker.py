@@ -119,6 +119,17 @@ async def test_a_prompt_that_does_not_fit_is_refused_even_where_nothing_is_said(
     assert "512" in (outcome.error or "")
 
 
+async def test_not_even_a_proper_end_makes_nothing_an_answer(session: aiohttp.ClientSession) -> None:
+    nothing = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    async with studio(context=512) as server:
+        asked = worker(server, session)
+        await asked.probe()
+        server.behave(Behaviour(body=nothing), Behaviour(body=nothing))
+        too_long, short = [await asked.ask(call(system=PAPER * many), LIMITS) for many in (12, 1)]
+    assert (too_long.error_class, short.error_class) == (ErrorClass.INPUT, ErrorClass.BROKEN)
+    assert "512" in (too_long.error or "")
+
+
 async def test_an_empty_answer_to_a_prompt_that_fits_is_broken(session: aiohttp.ClientSession) -> None:
     async with studio() as server:
         asked = worker(server, session)
