@@ -174,9 +174,12 @@ class OllamaWorker(Worker):
         return await examine(self._look(end), timeout, self.identity, self._translator)
 
     async def _look(self, end: float) -> Health:
+        version = fields(await self._server.ask_if_told("/api/version")).get("version")
         listed = fields(await self._server.ask("/api/tags")).get("models")
-        if not isinstance(listed, list):
-            return Health(False, error=f"{self.identity}: answers, but not with a list of models as Ollama does")
+        if not isinstance(listed, list) or not isinstance(version, str):
+            # llama.cpp has the list too, but answers in another form.
+            return Health(False, error=f"{self.identity}: answers, but not as Ollama does; is its type right?")
+        self._counts_cached = version != UNCOUNTED_CACHE
         models = [each for each in objects(listed) if isinstance(each.get("name"), str)]
         wanted = self.spec.model
         if wanted is None:
@@ -189,8 +192,6 @@ class OllamaWorker(Worker):
                 error = no_such_model(self.identity, wanted, (model["name"] for model in models))
                 return Health(True, (), None, error)
         running = await self._server.ask_until(end, "/api/ps")
-        version = fields(await self._server.ask_until(end, "/api/version")).get("version")
-        self._counts_cached = version != UNCOUNTED_CACHE if version else self._counts_cached
         offers = []
         for model in chosen:
             facts = await self._look_up(model, end)

@@ -293,6 +293,21 @@ async def test_a_model_that_it_does_not_have_is_a_matter_of_setup(session: aioht
     assert "model 'gone:7b' not found" in (outcome.error or "")
 
 
+@pytest.mark.parametrize("kind", ["lm_studio", "llamacpp", "plain"])
+async def test_what_is_no_ollama_is_not_healthy(kind: str, session: aiohttp.ClientSession) -> None:
+    async with FakeServer(kind=kind) as server:
+        health = await worker(server, session).probe()
+    assert not health.healthy
+    assert (health.error or "").startswith(server.url)
+
+
+async def test_a_list_as_ollamas_makes_no_ollama(session: aiohttp.ClientSession) -> None:
+    async with ollama() as server:
+        server.version = None
+        health = await worker(server, session).probe()
+    assert health == Health(False, error=f"{server.url}: answers, but not as Ollama does; is its type right?")
+
+
 async def test_facts_of_a_model_are_asked_once(session: aiohttp.ClientSession) -> None:
     async with ollama() as server:
         asked = worker(server, session)
