@@ -1,0 +1,84 @@
+"""One job over servers of every kind, two of them real, of which one is killed midway and comes back."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.fakes.server import FakeServer
+
+ROOT = Path(__file__).parents[2]
+REAL = "SmolLM2-135M-Instruct.Q4_1"
+ALIASES = {"small": [REAL, "smol:latest", "smol-studio"]}
+PAPERS, QUESTIONS = 24, ("What?", "How?", "Why?")
+
+
+@asynccontextmanager
+async def llama_server(port: int = 0) -> AsyncIterator[tuple[Process, int]]:
+    """A real llama.cpp server, ready to answer, and its port."""
+    command = [sys.executable, "-m", "tests.llama_server", "--port", str(port), "--context", "2048"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stdout=PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            address = (await process.stdout.readline()).decode().strip()
+        yield process, urlsplit(address).port or 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def worker(name: str, kind: str, port: int, **more: object) -> dict[str, object]:
+    return {"id": name, "type": kind, "port": port, **more}
+
+
+def answered(cli: Cli) -> dict[str, int]:
+    return dict(cli.rows("SELECT worker, count(*) FROM answers GROUP BY worker"))  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(240)
+async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cli) -> None:
+    slow = {"seconds_per_token": 0.4, "seconds_per_prompt_token": 0.001}
+    async with AsyncExitStack() as stack:
+        chat = await stack.enter_async_context(FakeServer(kind="ollama", model="smol:latest", **slow))
+        generate = await stack.enter_async_context(FakeServer(kind="ollama", model="smol:latest", **slow))
+        studio = await stack.enter_async_context(FakeServer(kind="lm_studio", model="smol-studio", **slow))
+        _, other_port = await stack.enter_async_context(llama_server())
+        killed, port = await stack.enter_async_context(llama_server())
+        workers = [
+            worker("llama", "openai", port),
+            worker("llama-raw", "lm_studio", other_port, endpoint="completions"),
+            worker("ollama", "ollama", chat.port),
+            worker("ollama-raw", "ollama", generate.port, endpoint="generate"),
+            worker("studio", "lm_studio", studio.port),
+        ]
+        settings = {"workers": workers, "models": ALIASES, "health_check_interval": 0.5}
+        cli.write("workers.json", json.dumps(settings))
+        ask = [part for question in QUESTIONS for part in ("--prompt", question)]
+        papers = str(cli.papers(PAPERS, words=60))
+        working = await cli.start("submit", papers, *ask, "--model", "small", "--max-tokens", "12")
+        await cli.until(lambda: answered(cli).get("llama", 0) >= 2)
+        killed.kill()
+        await killed.wait()
+        before = answered(cli)["llama"]
+        await stack.enter_async_context(llama_server(port))
+        done = await cli.finish(working, seconds=180)
+    assert done.code == 0, done.err
+    assert "worker llama" in done.err
+    found = answered(cli)
+    assert found.keys() == {"llama", "llama-raw", "ollama", "ollama-raw", "studio"}, found
+    assert found["llama"] > before
+    assert sum(found.values()) == PAPERS * len(QUESTIONS)
+    assert cli.rows("SELECT count(DISTINCT document || prompt) FROM answers") == [(PAPERS * len(QUESTIONS),)]
+    assert {seen.path for seen in generate.requests} == {"/api/generate"}
+    assert {seen.path for seen in chat.requests} == {"/api/chat"}
+    assert cli.rows("SELECT max(failures) FROM prompts")[0][0] <= 1
+    assert cli.rows("PRAGMA integrity_check") == [("ok",)]
