@@ -17,7 +17,7 @@ from tests.fakes.server import FakeServer
 ROOT = Path(__file__).parents[2]
 REAL = "SmolLM2-135M-Instruct.Q4_1"
 ALIASES = {"small": [REAL, "smol:latest", "smol-studio"]}
-PAPERS, QUESTIONS = 24, ("What?", "How?", "Why?")
+PAPERS, QUESTIONS = 15, ("What?", "How?", "Why?")
 
 
 @asynccontextmanager
