@@ -73,19 +73,23 @@ async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cl
         await killed.wait()
         before = answered(cli)["llama"]
         for fake in (chat, generate, studio):
-            # Work enough is left for the one that comes back.
-            fake.seconds_per_token = 5.0
+            # The job goes on until the one that was killed is back, and has new work.
+            fake.seconds_per_token = 4.0
         await stack.enter_async_context(llama_server(port))
+        for number in range(2):
+            cli.write(f"more/{number}.txt", f"number {number} " * 30)
+        await cli.run("submit", "--detach", "more", *ask, "--model", "small", "--max-tokens", "12")
         await cli.until(lambda: answered(cli)["llama"] > before)
         for fake in (chat, generate, studio):
             fake.seconds_per_token = 0.0
         done = await cli.finish(working, seconds=180)
+        assert (await cli.run("resume")).code == 0
     assert done.code == 0, done.err
     assert "worker llama" in done.err
     found = answered(cli)
     assert found.keys() == {"llama", "llama-raw", "ollama", "ollama-raw", "studio"}, found
-    assert sum(found.values()) == PAPERS * len(QUESTIONS)
-    assert cli.rows("SELECT count(DISTINCT document || prompt) FROM answers") == [(PAPERS * len(QUESTIONS),)]
+    assert sum(found.values()) == (PAPERS + 2) * len(QUESTIONS)
+    assert cli.rows("SELECT count(DISTINCT document || prompt) FROM answers") == [((PAPERS + 2) * len(QUESTIONS),)]
     assert {seen.path for seen in generate.requests} == {"/api/generate"}
     assert {seen.path for seen in chat.requests} == {"/api/chat"}
     assert cli.rows("SELECT max(failures) FROM prompts")[0][0] <= 1
