@@ -90,11 +90,11 @@ class Station:
         self._allowed = self._limit or health.slots or 1
         self._served = {}
         for offer in health.offers:
-            names = {offer.model}.union(*(group for group in self._aliases if offer.model in group))
+            own = {offer.model, *offer.also}
+            names = own.union(*(group for group in self._aliases if own & set(group)))
             self._served |= dict.fromkeys(names, offer)
         if health.offers:
-            own = next((offer for offer in health.offers if offer.loaded), health.offers[0])
-            self._served[ANY_MODEL] = own
+            self._served[ANY_MODEL] = next((offer for offer in health.offers if offer.loaded), health.offers[0])
         while len(self.seats) < self._allowed:
             self.seats.append(Seat())
 

@@ -147,7 +147,8 @@ class Offer:
 
     `loaded` is None where the server does not say. `digest` tells the very weights, where the server tells
     it: the same name may mean others tomorrow. `window_told` is false where the window is only what the
-    configuration says, which proves nothing of what the server does.
+    configuration says, which proves nothing of what the server does. `also` are further names that the server
+    takes for the model.
     """
 
     model: str
@@ -155,6 +156,7 @@ class Offer:
     loaded: bool | None = None
     window_told: bool = True
     digest: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

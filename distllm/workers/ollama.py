@@ -249,6 +249,7 @@ class OllamaWorker(Worker):
             None if running is None else name in self._loaded,
             window_told=window is not None and name in self._loaded and not to_be_reloaded,
             digest=text(self._entries[name].get("digest")) or None,
+            also=(name.removesuffix(":latest"),) if name.endswith(":latest") else (),
         )
 
 
