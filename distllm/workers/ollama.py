@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outcome, Usage, WorkerSpec
 from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
-from distllm.workers.errors import Sign, Translator, said
+from distllm.workers.errors import ServerError, Sign, Translator, said
 from distllm.workers.exchange import Piece, Request, converse
 from distllm.workers.inquiry import Inquirer, examine, no_such_model, read_json
 from distllm.workers.sse import lines
@@ -175,7 +175,12 @@ class OllamaWorker(Worker):
 
     async def _look(self, end: float) -> Health:
         version = fields(await self._server.ask_if_told("/api/version")).get("version")
-        listed = fields(await self._server.ask("/api/tags")).get("models")
+        try:
+            listed = fields(await self._server.ask("/api/tags")).get("models")
+        except ServerError as fault:
+            if version is not None:
+                raise
+            return Health(False, error=f"{fault.text}; is its type right?")
         if not isinstance(listed, list) or not isinstance(version, str):
             # llama.cpp has the list too, but answers in another form.
             return Health(False, error=f"{self.identity}: answers, but not as Ollama does; is its type right?")

@@ -299,6 +299,7 @@ async def test_what_is_no_ollama_is_not_healthy(kind: str, session: aiohttp.Clie
         health = await worker(server, session).probe()
     assert not health.healthy
     assert (health.error or "").startswith(server.url)
+    assert (health.error or "").endswith("; is its type right?")
 
 
 async def test_a_list_as_ollamas_makes_no_ollama(session: aiohttp.ClientSession) -> None:
