@@ -45,8 +45,11 @@ MOVES = (
     Move(PromptState.LEASED, PromptState.FAILED, "settle: no retry is left, or none could help"),
     Move(PromptState.LEASED, PromptState.PENDING, "settle, release or reclaim: again, at `available_at`"),
     Move(PromptState.LEASED, PromptState.CANCELLED, "cancel"),
-    Move(PromptState.PENDING, PromptState.DONE, "settle: a late answer whose lease is still the newest"),
-    Move(PromptState.PENDING, PromptState.DONE, "submit: an answer that exists is reused"),
+    Move(
+        PromptState.PENDING,
+        PromptState.DONE,
+        "settle: a late answer whose lease is still the newest; submit: an answer that exists",
+    ),
     Move(PromptState.PENDING, PromptState.FAILED, "no worker can hold it, or a part of it failed"),
     Move(PromptState.PENDING, PromptState.CANCELLED, "cancel"),
     Move(PromptState.FAILED, PromptState.PENDING, "retry"),

@@ -179,6 +179,7 @@ _KEEP_ANSWER = (
     .values(answer=select(results.c.answer).where(results.c.prompt_id == bindparam("prompt")).scalar_subquery())
 )
 _DROP = delete(results).where(results.c.prompt_id == bindparam("prompt"))
+# With the next lease number, since the answer that was cut may be reported once more.
 _ASK_AGAIN = (
     update(prompts)
     .where(prompts.c.id == bindparam("prompt"))
@@ -187,6 +188,7 @@ _ASK_AGAIN = (
         finished_at=None,
         available_at=bindparam("now"),
         failures=0,
+        lease=prompts.c.lease + literal_column("1"),
         max_tokens=bindparam("room"),
         tokens=bindparam("needs"),
     )

@@ -305,6 +305,7 @@ class Coordinators(RuleBasedStateMachine):
         for each in cut:
             each.state, each.available, each.failures, each.answer, each.cut = "pending", self.now, 0, None, False
             each.needs += each.room
+            each.lease += 1
             each.room *= 2
 
     @rule(seconds=st.sampled_from([0.5, 40.0]))
