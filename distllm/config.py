@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
+from distllm.balancer.policies import GROUP as POLICY_GROUP
+from distllm.balancer.policies import POLICIES
 from distllm.domain.errors import UsageError
 from distllm.domain.models import WorkerSpec, WorkerType
+from distllm.metrics import GROUP as SINK_GROUP
+from distllm.plugins import installed, suggestion
 from distllm.workers.kinds import default_port, find_kind
 
-_ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH")
+_ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH", "ENABLE_METRICS")
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -21,6 +26,18 @@ def _kind(name: object) -> WorkerType | str:
     if not isinstance(name, str):
         raise ValueError(f'must be the name of a kind of worker, such as "ollama", not {name!r}')
     return find_kind(name)
+
+
+def _policy(name: str) -> str:
+    if name not in POLICIES and name not in (others := installed(POLICY_GROUP)):
+        raise PydanticCustomError("policy", "must be {known}", {"known": suggestion(name, [*POLICIES, *others])})
+    return name
+
+
+def _sink(name: str) -> str:
+    if name not in (known := installed(SINK_GROUP)):
+        raise PydanticCustomError("sink", "must be {known}", {"known": suggestion(name, known)})
+    return name
 
 
 class _Strict(BaseModel):
@@ -74,7 +91,9 @@ class Config(_Strict):
     request_timeout: Seconds = 300.0
     max_retries: int = Field(default=3, ge=0)
     max_concurrent_batch: int | None = Field(default=None, ge=1)
-    policy: Literal["affinity", "weighted"] = "affinity"
+    policy: Annotated[str, AfterValidator(_policy)] = "affinity"
+    metrics: tuple[Annotated[str, AfterValidator(_sink)], ...] = ()
+    enable_metrics: bool = True
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod

@@ -6,7 +6,11 @@ from random import Random
 from typing import Protocol
 
 from distllm.balancer.weights import shuffled
+from distllm.domain.errors import DistllmError
 from distllm.domain.models import Ask
+from distllm.plugins import load
+
+GROUP = "distllm.policies"
 
 LONGEST_GROUP = 32
 """How many prompts of one reading a seat leases at a time."""
@@ -19,7 +23,8 @@ PATIENCE_SECONDS = 15.0
 class Machine:
     """One worker as a policy sees it.
 
-    `windows` are the models it serves, by the names that jobs use, with their context windows in tokens.
+    `name` is the one it is configured under. `windows` are the models it serves, by the names that jobs use,
+    with their context windows in tokens. `weight` is what `weigh` makes of it, times the worker's own weight.
     `seats` has an entry for each seat that wants work: the reading it has in its cache, or None. A machine
     without one is listed too: it counts as another worker.
     """
@@ -28,10 +33,11 @@ class Machine:
     windows: Mapping[str, int]
     weight: float
     seats: tuple[int | None, ...]
+    name: str = ""
 
 
 class Policy(Protocol):
-    """What a package offers through the entry-point group `distllm.policies`."""
+    """What a package offers through the entry-point group `distllm.policies`; made by calling it without arguments."""
 
     def plan(self, machines: Sequence[Machine], rng: Random) -> list[Ask]:
         """At most one Ask for each seat, the first to be served first."""
@@ -71,3 +77,20 @@ def _patience(machines: Sequence[Machine]) -> float:
 
 
 POLICIES: Mapping[str, type[Policy]] = {"affinity": Affinity, "weighted": Weighted}
+
+
+def make_policy(name: str) -> Policy:
+    """The policy called `name`: one of `POLICIES`, else what an installed package offers.
+
+    Raises DistllmError if that cannot be imported or made.
+    """
+    if name in POLICIES:
+        return POLICIES[name]()
+    offered = load(GROUP, name)
+    try:
+        policy: Policy = offered()
+    except Exception as error:
+        raise DistllmError(f"the policy {name!r} cannot be made ({type(error).__name__}: {error})") from error
+    if not callable(getattr(policy, "plan", None)):
+        raise DistllmError(f"the policy {name!r} has no method `plan`: see docs/extending.md")
+    return policy

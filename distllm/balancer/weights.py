@@ -10,6 +10,7 @@ AVAILABILITY = 0.4
 SUCCESS = 0.4
 RESPONSE = 0.2
 _LEAST = 0.01
+_LIGHTEST = 1e-6
 
 
 def weigh(*, availability: float, success_rate: float, seconds: float | None, best_seconds: float | None) -> float:
@@ -24,6 +25,6 @@ def weigh(*, availability: float, success_rate: float, seconds: float | None, be
 
 def shuffled(items: Sequence[T], weights: Sequence[float], rng: Random) -> list[T]:
     """All items in random order; the heavier, the likelier to come early."""
-    keys = [rng.random() ** (1.0 / weight) for weight in weights]
+    keys = [rng.random() ** (1.0 / max(weight, _LIGHTEST)) for weight in weights]
     order = sorted(range(len(items)), key=keys.__getitem__, reverse=True)
     return [items[index] for index in order]

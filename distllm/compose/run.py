@@ -4,15 +4,17 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from random import Random
 
-from distllm.balancer.policies import POLICIES
+from distllm.balancer.policies import make_policy
 from distllm.compose.fleet import Fleet
 from distllm.config import Config
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
-from distllm.domain.events import Listener
+from distllm.domain.events import Listener, to_all
 from distllm.intake import OnRead, build
+from distllm.metrics import open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
 from distllm.store.fleet import known_digests
@@ -56,19 +58,21 @@ class Run:
         self._clock = clock
         self._stops = 0
         self._stopped = asyncio.Event()
+        self._sinks = open_sinks(config.metrics)
         self._coordinator = Coordinator(
             database,
             fleet.workers,
-            POLICIES[config.policy](),
+            make_policy(config.policy),
             aliases=config.aliases(),
             health_check_interval=config.health_check_interval,
             request_timeout=config.request_timeout,
             max_retries=config.max_retries,
             seats_in_all=config.max_concurrent_batch,
             no_worker_limit=NO_WORKER_SECONDS,
-            listener=listener,
+            listener=to_all((listener, self._sinks.observe)) if config.metrics else listener,
             clock=clock,
             rng=Random(time.time_ns()),
+            keep_samples=config.enable_metrics,
         )
 
     @property
@@ -87,6 +91,10 @@ class Run:
 
     async def until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
         """Return when no `wanted` job is unfinished; `on_follow` is told the process of a live coordinator."""
+        with closing(self._sinks):
+            await self._until_done(wanted, on_follow)
+
+    async def _until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
         told = False
         while not self._lock.try_acquire():
             if not told:

@@ -9,12 +9,13 @@ from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.probes import Probe
+from distllm.dispatcher.samples import Samples
 from distllm.dispatcher.station import ANY_MODEL, Station
 from distllm.dispatcher.turns import Turns
 from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoWorkerError
-from distllm.domain.events import Listener, Noticed
+from distllm.domain.events import Listener, Noticed, to_all
 from distllm.store.database import Database
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, register, retire
@@ -30,7 +31,8 @@ class Coordinator:
     """Works all runnable jobs of a database on the given workers. Its caller holds the coordinator's lock.
 
     `workers` come each with the number of seats that is configured for it, None to ask the server.
-    `no_worker_limit` is how many seconds it waits at first for a worker that can answer.
+    `no_worker_limit` is how many seconds it waits at first for a worker that can answer. `keep_samples` has it
+    keep what the workers did over time.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Coordinator:
         listener: Listener,
         clock: Clock,
         rng: Random,
+        keep_samples: bool = False,
     ) -> None:
         self._database = database
         self._workers = workers
@@ -61,6 +64,7 @@ class Coordinator:
         self._tell = listener
         self._clock = clock
         self._rng = rng
+        self._keep_samples = keep_samples
         self._turns: Turns | None = None
         self._stopping = False
         self._aborted = False
@@ -86,6 +90,8 @@ class Coordinator:
         Raises NoWorkerError if nobody could answer at first, StoreError if the database is broken.
         """
         me, stations = await self._database.write(self._take_over)
+        samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
+        tell = self._tell if samples is None else to_all((self._tell, samples.observe))
         turns = self._turns = Turns(
             database=self._database,
             stations=stations,
@@ -94,7 +100,7 @@ class Coordinator:
             request_timeout=self._request_timeout,
             max_retries=self._max_retries,
             seats_in_all=self._seats_in_all,
-            listener=self._tell,
+            listener=tell,
             clock=self._clock,
             rng=self._rng,
         )
@@ -102,8 +108,10 @@ class Coordinator:
             turns.stop_claiming()
         loops = [asyncio.create_task(Watch(self._database.read, turns, me).run())]
         for station in stations:
-            probe = Probe(station, self._database, self._health_check_interval, self._tell, turns.wake, self._clock)
+            probe = Probe(station, self._database, self._health_check_interval, tell, turns.wake, self._clock)
             loops.append(asyncio.create_task(probe.run()))
+        if samples is not None:
+            loops.append(asyncio.create_task(samples.run()))
         try:
             await self._work(turns, stations, loops, wanted)
         finally:
@@ -111,6 +119,9 @@ class Coordinator:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             await self._leave(turns, me)
+            if samples is not None:
+                with suppress(StoreError):
+                    await samples.step()
 
     def _take_over(self, tx: Tx) -> tuple[int, list[Station]]:
         now = self._clock.now()

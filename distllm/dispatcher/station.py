@@ -139,7 +139,7 @@ class Station:
             best_seconds=best_seconds,
         )
         readings = tuple(None if seat.group is None else seat.group.reading_id for seat in wanting)
-        return Machine(self.id, self.windows(), weight, readings)
+        return Machine(self.id, self.windows(), weight * self.worker.weight, readings, self.worker.name)
 
     def take(self, group: Group) -> None:
         """Accept leased prompts: on the seat that has read them, or for whichever is free next."""

@@ -11,7 +11,7 @@ from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Listener, Noticed, TriedInVain
 from distllm.domain.models import Ask, ErrorClass, Outcome, Usage
-from distllm.domain.policy import Done, Failed, limits, proof, verdict
+from distllm.domain.policy import Failed, limits, proof, verdict
 from distllm.domain.tokens import fewest_sent
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
@@ -185,8 +185,9 @@ class Turns:
         machines = [station.view(min(means, default=None)) for station in stations]
         asks = self._policy.plan(machines, self._rng)
         if self._seats_in_all is not None:
-            running = sum(station.in_flight for station in self._stations.values())
-            asks = asks[: max(0, self._seats_in_all - running)]
+            # What is leased will be in flight too.
+            taken = sum(1 for station in self._stations.values() for _ in station.readings())
+            asks = asks[: max(0, self._seats_in_all - taken)]
         return asks
 
     def _return_unusable(self) -> None:
@@ -274,12 +275,26 @@ class Turns:
 
     def _announce(self, each: Settlement) -> None:
         worker = self._stations[each.sent.worker_id].worker.name
-        job_id = each.sent.lease.job_id
-        if isinstance(each.verdict, Done):
-            self._tell(Answered(job_id, worker, each.outcome.seconds))
-        elif each.outcome.error_class is not ErrorClass.RELEASED:
+        job_id, outcome = each.sent.lease.job_id, each.outcome
+        if outcome.error_class is None:
+            self._tell(
+                Answered(
+                    job_id,
+                    worker,
+                    each.finished_at,
+                    outcome.seconds,
+                    outcome.first_token_seconds,
+                    outcome.model,
+                    outcome.usage,
+                    outcome.finish_reason,
+                )
+            )
+        elif outcome.error_class is not ErrorClass.RELEASED:
             final = isinstance(each.verdict, Failed)
-            self._tell(TriedInVain(job_id, worker, each.outcome.error or "", final))
+            error = outcome.error or ""
+            self._tell(
+                TriedInVain(job_id, worker, each.finished_at, outcome.seconds, outcome.error_class, error, final)
+            )
 
 
 def _key(lease: Lease) -> tuple[int, int]:

@@ -1,24 +1,42 @@
-"""What happens while a coordinator works, for logs and progress. Subscribers are called in order and at once."""
+"""What happens while a coordinator works, for logs, progress and metrics.
 
-from collections.abc import Callable
+Subscribers are called in order and at once, on the event loop: they must return soon. `at` is seconds since
+1970.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from distllm.domain.models import ErrorClass, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A prompt has its answer, committed."""
+    """A prompt has its answer, committed.
+
+    `seconds` is the whole request, `first_token_seconds` the time until its first token; `model` is what the
+    worker calls the one that answered.
+    """
 
     job_id: int
     worker: str
+    at: float
     seconds: float
+    first_token_seconds: float | None
+    model: str | None
+    usage: Usage
+    finish_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class TriedInVain:
-    """An attempt gave no answer; `final` if the prompt has failed for good."""
+    """An attempt gave no answer, for the cause in `error_class`; `final` if the prompt has failed for good."""
 
     job_id: int
     worker: str
+    at: float
+    seconds: float
+    error_class: ErrorClass
     error: str
     final: bool
 
@@ -41,3 +59,13 @@ class Noticed:
 
 Event = Answered | TriedInVain | WorkerChanged | Noticed
 Listener = Callable[[Event], None]
+
+
+def to_all(listeners: Sequence[Listener]) -> Listener:
+    """One listener that tells all of `listeners`."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell

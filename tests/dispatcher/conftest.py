@@ -93,6 +93,7 @@ class Bench:
         seats_in_all: int | None = None,
         aliases: Sequence[Sequence[str]] = (),
         no_worker_limit: float = 30.0,
+        keep_samples: bool = False,
     ) -> AsyncIterator[Coordinator]:
         """A coordinator with one worker for each server."""
         async with open_session() as session:
@@ -110,6 +111,7 @@ class Bench:
                 listener=self.events.append,
                 clock=Clock(),
                 rng=Random(1),
+                keep_samples=keep_samples,
             )
 
     async def elsewhere(self, transaction: Callable[[Tx], object]) -> None:
