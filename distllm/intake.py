@@ -14,15 +14,12 @@ from pathlib import Path
 from distllm.documents import DocumentReader, Source
 from distllm.domain.clock import Clock
 from distllm.domain.models import Document
-from distllm.domain.tokens import estimate_tokens
+from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
 from distllm.presets import Preset, render_question, render_system
 from distllm.store.database import Database
 from distllm.store.rehearsal import Rehearsal, RehearsalOverError, rehearse
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document, unread_files
-
-FRAME_TOKENS = 16
-"""What a model's chat template adds around one message, from above."""
 
 OnRead = Callable[[int, int], None]
 """Told how many files of how many have been read."""

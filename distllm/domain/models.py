@@ -1,8 +1,10 @@
 """The values that the rooms of distllm hand each other. All are frozen; none does input or output."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,28 @@ class Call:
     temperature: float
     tokens: int
     turns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What a prompt without a template asks, as it is stored with it: all but the model and the system message."""
+
+    question: str
+    max_tokens: int
+    temperature: float
+    turns: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> str:
+        """As it is stored: the same request is the same text."""
+        messages = [*self.turns, ("user", self.question)]
+        return json.dumps({"messages": messages, "max_tokens": self.max_tokens, "temperature": self.temperature})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        stored = json.loads(text)
+        *turns, (_, question) = stored["messages"]
+        return cls(question, stored["max_tokens"], stored["temperature"], tuple((role, said) for role, said in turns))
 
 
 @dataclass(frozen=True, slots=True)

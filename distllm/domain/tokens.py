@@ -5,6 +5,9 @@ from functools import lru_cache
 
 from distllm.domain.models import Call
 
+FRAME_TOKENS = 16
+"""What a model's chat template adds around one message, from above."""
+
 _PIECES = re.compile(
     r"(?P<word>[A-Za-z]+)|(?P<digit>\d)|(?P<newline>\n)|(?P<foreign>[^\x00-\x7f])|(?P<sign>[^\sA-Za-z0-9])"
 )

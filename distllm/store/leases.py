@@ -21,19 +21,20 @@ SQLITE_COUNTERS = 0
 class Lease:
     """One leased prompt: the coordinator may send it and settle it while `number` is its newest lease.
 
-    `needs` is the context window in tokens that it takes. `max_tokens` bounds its answer, None leaves that to
-    its template.
+    It asks what its template says, or its own stored request, `body`. `needs` is the context window in tokens
+    that it takes. `max_tokens` bounds its answer, None leaves that to what it asks.
     """
 
     prompt_id: int
     number: int
     job_id: int
     reading_id: int
-    template_id: int
+    template_id: int | None
     parent_id: int | None
     failures: int
     needs: int
     max_tokens: int | None
+    body: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ _LEASE_COLUMNS = (
     prompts.c.failures,
     prompts.c.tokens,
     prompts.c.max_tokens,
+    prompts.c.body,
 )
 
 # All jobs' ready prompts of one reading go to the seat that reads it.

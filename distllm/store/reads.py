@@ -93,6 +93,10 @@ class Reader:
         """The questions of a job in their order: template_id, name, text, max_tokens, and the job's params."""
         return await self.rows(_TEMPLATES, job=job_id)
 
+    async def requests(self, job_id: int, after: int) -> list[Record]:
+        """A page of the prompts of a batch that follow prompt `after`, in order, each with what came of it."""
+        return await self.rows(_REQUESTS, job=job_id, after=after, limit=PAGE_ROWS)
+
 
 @asynccontextmanager
 async def open_reader(path: Path) -> AsyncIterator[Reader]:
@@ -211,4 +215,13 @@ SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN re
 _TEMPLATES = """
 SELECT t.id AS template_id, t.name, t.text, t.max_tokens, j.params
   FROM templates t JOIN jobs j ON j.id = t.job_id WHERE t.job_id = :job ORDER BY t.ordinal
+"""
+
+_REQUESTS = """
+SELECT p.id AS prompt_id, p.body, p.state, p.error, r.answer, r.model, w.name AS worker, r.finish_reason, r.thinking,
+       r.proof, r.seconds, r.prompt_tokens, r.cached_tokens, r.completion_tokens,
+       (SELECT count(*) FROM attempts a WHERE a.prompt_id = p.id) AS attempts
+  FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id
+  LEFT JOIN workers w ON w.id = coalesce(r.worker_id, p.worker_id)
+ WHERE p.job_id = :job AND p.document_id IS NULL AND p.id > :after ORDER BY p.id LIMIT :limit
 """

@@ -273,8 +273,12 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     return True
 
 
-# Jobs whose submit was killed before it was whole.
-_BUILDING = select(jobs.c.id).where(jobs.c.submitted_at.is_(None)).order_by(jobs.c.id)
+# Jobs whose submit was killed before it was whole. A batch can only be gone on with by who has its prompts.
+_BUILDING = (
+    select(jobs.c.id)
+    .where(jobs.c.submitted_at.is_(None), exists().where(job_documents.c.job_id == jobs.c.id))
+    .order_by(jobs.c.id)
+)
 
 
 def unfinished_builds(tx: Tx) -> list[int]:

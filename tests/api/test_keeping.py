@@ -1,0 +1,190 @@
+"""With a database, a batch outlives whoever asked for it: killed, cancelled, or made again."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distllm import LoadBalancer
+from distllm.store.locks import coordinator_lock
+from tests.api.conftest import config_of, rows
+from tests.fakes.behaviour import EMPTY, GOOD, HANGS
+from tests.fakes.server import FakeServer
+
+PROGRAM = """
+import asyncio, json, sys
+from distllm import Config, LoadBalancer
+
+async def main(config, db, count):
+    async with LoadBalancer(Config.load(config), db=db) as balancer:
+        results = await balancer.process_batch([f"Question {n}?" for n in range(int(count))])
+    print(json.dumps([[result.text, result.attempts] for result in results]))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def start(folder: Path, server: FakeServer, count: int) -> Process:
+    """A program of its own that asks `count` questions."""
+    config = folder / "workers.json"
+    config.write_text(config_of(server).model_dump_json(exclude_defaults=True), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTLLM")}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, config, folder / "answers.db", str(count)), stdout=PIPE, env=environment
+    )
+
+
+async def finish(process: Process) -> list[Any]:
+    async with asyncio.timeout(30):
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    return list(json.loads(out))
+
+
+def texts(count: int) -> list[str]:
+    return [f"Answer to: Question {n}?" for n in range(count)]
+
+
+async def test_killed_midway_the_same_program_asks_only_what_is_missing(tmp_path: Path) -> None:
+    async with FakeServer(slots=2, seconds_per_token=0.02) as server:
+        process = await start(tmp_path, server, 30)
+        await server.until(lambda: len(server.requests) >= 9, seconds=30)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        kept = rows(tmp_path / "answers.db", "SELECT prompt_id, attempt_id, answer FROM results ORDER BY 1")
+        assert kept
+        results = await finish(await start(tmp_path, server, 30))
+        # The kill can have cost each seat what was in flight, and what had ended since the last commit.
+        assert len(server.requests) <= 30 + 2 * 2
+    assert [text for text, _ in results] == texts(30)
+    after = rows(tmp_path / "answers.db", "SELECT prompt_id, attempt_id, answer FROM results ORDER BY 1")
+    assert len(after) == 30
+    assert set(kept) <= set(after)
+    assert rows(tmp_path / "answers.db", "SELECT count(*) FROM jobs") == [(1,)]
+
+
+async def test_the_same_batch_again_is_answered_from_the_database(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    prompts = [f"Question {n}?" for n in range(8)]
+    async with FakeServer() as server:
+        async with LoadBalancer(config_of(server), db=db) as balancer:
+            first = await balancer.process_batch(prompts)
+        async with LoadBalancer(config_of(server), db=db) as balancer:
+            heard: list[Any] = []
+            assert await balancer.process_batch(iter(prompts), on_progress=heard.append) == first
+            assert [(step.done, step.total) for step in heard] == [(8, 8)]
+            assert len(server.requests) == 8
+            await balancer.process_batch(prompts, temperature=0.7)
+            assert len(server.requests) == 16
+            await balancer.process_batch(prompts, fresh=True)
+            assert len(server.requests) == 24
+
+
+async def test_what_failed_is_asked_again_by_the_same_batch(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server, LoadBalancer(config_of(server, max_retries=0), db=db) as balancer:
+        server.behave(EMPTY)
+        first = await balancer.process_batch(["one?", "two?"])
+        assert sorted(result.error is None for result in first) == [False, True]
+        second = await balancer.process_batch(["one?", "two?"])
+        assert len(server.requests) == 3
+    assert [result.text for result in second] == ["Answer to: one?", "Answer to: two?"]
+    assert rows(db, "SELECT state, total, done, failed FROM job_progress") == [("completed", 2, 2, 0)]
+    assert sorted(result.attempts for result in second) == [1, 2]
+
+
+async def test_cancelled_it_stops_its_requests_and_gives_everything_back(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer(slots=3) as server, LoadBalancer(config_of(server), db=db) as balancer:
+        server.behave_always(HANGS)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await balancer.process_batch([f"Question {n}?" for n in range(9)])
+        await server.until(lambda: {seen.ended for seen in server.requests} == {"disconnected"})
+        assert rows(db, "SELECT state, sum(failures), count(*) FROM prompts GROUP BY state") == [("pending", 0, 9)]
+        assert rows(db, "SELECT DISTINCT outcome FROM attempts") == [("released",)]
+        assert not coordinator_lock(db).is_held()
+
+
+async def test_cancelled_at_any_moment_no_lease_is_left(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    async with (
+        FakeServer(slots=4, seconds_per_token=0.002) as server,
+        LoadBalancer(config_of(server), db=db) as balancer,
+    ):
+        prompts = [f"Question {n}?" for n in range(60)]
+        for wanted in (0, 1, 7, 20):
+            batch = asyncio.create_task(balancer.process_batch(prompts))
+            before = len(server.requests)
+            await server.until(lambda before=before, wanted=wanted: len(server.requests) >= before + wanted)
+            batch.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await batch
+            assert rows(db, "SELECT count(*) FROM prompts WHERE state = 'leased'") in ([(0,)], [])
+        results = await balancer.process_batch(prompts)
+    assert [result.text for result in results] == texts(60)
+    assert rows(db, "SELECT count(*) FROM results") == [(60,)]
+
+
+async def test_without_a_database_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    async with FakeServer() as server:
+        async with LoadBalancer(config_of(server)) as balancer:
+            assert [each.name for each in tmp_path.rglob("*.db")] == ["batch.db"]
+            server.behave_always(HANGS)
+            batch = asyncio.create_task(balancer.process_batch(["What?"]))
+            await server.until(lambda: len(server.requests) == 1)
+        with pytest.raises(RuntimeError, match="only inside of its block"):
+            await batch
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_callback_that_raises_stops_the_batch_and_is_heard(tmp_path: Path) -> None:
+    async def stop(_: object) -> None:
+        raise LookupError("enough")
+
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server, LoadBalancer(config_of(server), db=db) as balancer:
+        with pytest.raises(LookupError, match="enough"):
+            await balancer.process_batch(["What?"], on_progress=stop)
+        assert not coordinator_lock(db).is_held()
+        assert rows(db, "SELECT count(*) FROM prompts WHERE state = 'leased'") == [(0,)]
+
+
+async def test_behind_a_live_coordinator_it_follows_and_takes_over_when_that_is_killed(tmp_path: Path) -> None:
+    async with FakeServer(seconds_per_token=0.1) as server:
+        other = await start(tmp_path, server, 12)
+        await server.until(lambda: len(server.requests) >= 1, seconds=30)
+        async with LoadBalancer(config_of(server), db=tmp_path / "answers.db") as balancer:
+            batch = asyncio.create_task(balancer.process_batch(["And this?", "And that?"]))
+            await server.until(lambda: len(server.requests) >= 3)
+            other.send_signal(signal.SIGKILL)
+            await other.wait()
+            server.seconds_per_token = 0.0
+            results = await batch
+    assert [result.text for result in results] == ["Answer to: And this?", "Answer to: And that?"]
+
+
+async def test_a_batch_that_was_cancelled_elsewhere_says_so(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server, LoadBalancer(config_of(server), db=db) as balancer:
+        server.behave_always(HANGS)
+        batch = asyncio.create_task(balancer.process_batch(["one?", "two?"]))
+        await server.until(lambda: len(server.requests) == 1)
+        with closing(sqlite3.connect(db)) as other, other:
+            other.execute("UPDATE prompts SET state = 'cancelled', holder = NULL, finished_at = 5")
+            other.execute("UPDATE job_counters SET leased = 0, pending = 0, cancelled = 2")
+            other.execute("UPDATE jobs SET cancel_requested_at = 5, finished_at = 5")
+        results = await batch
+        assert [result.error for result in results] == ["not answered: cancelled"] * 2
+        server.behave_always(GOOD)
+        again = await balancer.process_batch(["one?", "two?"])
+    assert [result.text for result in again] == ["Answer to: one?", "Answer to: two?"]
