@@ -1,14 +1,16 @@
 """Prompts from a program into a job: each a text or a conversation, with an answer of its own.
 
 They pass through a file on their way, so that the whole batch is known by its hash before any of it is
-stored: the same batch submitted again is found, and one of a million prompts never lies in memory.
+stored: the same batch submitted again is found, and one of a million prompts never lies in memory (eight bytes
+of each do, to tell those that come twice).
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Self
 from distllm.domain.clock import Clock
 from distllm.domain.models import StoredRequest
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
+from distllm.store.control import retry_some
 from distllm.store.database import Database
 from distllm.store.requests import CHUNK_REQUESTS, NewBatch, NewRequest, add_requests, open_batch, submit_batch
 
@@ -36,11 +39,15 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt: its system message, or empty, the turns after it as (role, text), and the last question."""
+    """One prompt: its system message, or empty, the turns after it as (role, text), and the last question.
+
+    `copy` counts the same prompts before it: one that is asked ten times wants ten answers, from ten seats.
+    """
 
     system: str
     turns: tuple[tuple[str, str], ...]
     question: str
+    copy: int = 0
 
     @classmethod
     def of(cls, prompt: Prompt, index: int) -> Self:
@@ -65,13 +72,13 @@ class Asked:
 
     def line(self) -> bytes:
         """As a line of a file; the same prompt is the same line."""
-        return json.dumps([self.system, self.turns, self.question]).encode() + b"\n"
+        return json.dumps([self.system, self.turns, self.question, self.copy]).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
         """Read what `line` made."""
-        system, turns, question = json.loads(line)
-        return cls(system, tuple((role, text) for role, text in turns), question)
+        system, turns, question, copy = json.loads(line)
+        return cls(system, tuple((role, text) for role, text in turns), question, copy)
 
 
 def _message(message: object, place: str) -> tuple[str, str]:
@@ -91,6 +98,7 @@ class Spool:
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=LARGEST_IN_MEMORY, mode="w+b")  # noqa: SIM115 - closed on exit
         self._hash = hashlib.sha256()
+        self._seen: dict[bytes, int] = {}
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -106,12 +114,19 @@ class Spool:
         if isinstance(prompts, str | bytes | Mapping):
             raise TypeError(f"prompts must be a list of prompts, not one {type(prompts).__name__}")
         async for prompt in _each(prompts):
-            line = Asked.of(prompt, self.count).line()
+            asked = Asked.of(prompt, self.count)
+            line = replace(asked, copy=self._copies(asked.line())).line()
             self._hash.update(line)
             self._file.write(line)
             self.count += 1
             if self.count % CHUNK_REQUESTS == 0:
                 await asyncio.sleep(0)
+
+    def _copies(self, line: bytes) -> int:
+        key = hashlib.blake2b(line, digest_size=8).digest()
+        before = self._seen.get(key, 0)
+        self._seen[key] = before + 1
+        return before
 
     def digest(self) -> str:
         """The hash of all prompts in their order."""
@@ -143,35 +158,47 @@ async def _each(prompts: Prompts) -> AsyncIterator[Prompt]:
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """What a batch is asked with. With a `nonce`, no other batch is the same."""
+    """What a batch is asked with. A `fresh` one is the same as no other, and asks everything anew."""
 
     model: str
     max_tokens: int
     temperature: float
     name: str | None = None
     priority: int = 0
-    nonce: str | None = None
+    fresh: bool = False
 
 
-async def store_batch(database: Database, spool: Spool, request: BatchRequest, clock: Clock) -> int:
+async def store_batch(
+    database: Database, spool: Spool, request: BatchRequest, digests: Collection[str], clock: Clock
+) -> int:
     """Store the prompts of a batch as a job that can be worked; return its id.
 
-    The same batch made before is the same job, in which only what has no answer is asked.
+    The same batch made before is the same job, in which only what has no answer is asked; a prompt that
+    another batch asked gets the answer that exists. `digests` are the weights that the fleet has.
     """
-    same = [spool.digest(), request.model, request.max_tokens, request.temperature, request.nonce]
+    nonce = uuid.uuid4().hex if request.fresh else None
+    same = [spool.digest(), request.model, request.max_tokens, request.temperature, nonce]
     batch = NewBatch(
         name=request.name or f"batch of {spool.count} prompt{'' if spool.count == 1 else 's'}",
         model=request.model,
         params={"temperature": request.temperature, "max_tokens": request.max_tokens},
         priority=request.priority,
         key=f"batch {hashlib.sha256(json.dumps(same).encode()).hexdigest()}",
+        fresh=request.fresh,
     )
-    job_id = await database.write(lambda tx: open_batch(tx, batch, clock.now()))
+    job_id, written = await database.write(lambda tx: open_batch(tx, batch, digests, clock.now()))
+    if written:
+        while await database.write(lambda tx: retry_some(tx, job_id, clock.now())):
+            pass
+        return job_id
     first = 0
     chunks = spool.chunks()
     # Estimating the tokens of long prompts takes its time: beside the event loop.
     while requests := await asyncio.to_thread(_next_chunk, chunks, request):
-        await database.write(partial(add_requests, job_id=job_id, first=first, requests=requests))
+        now = clock.now()
+        await database.write(
+            partial(add_requests, job_id=job_id, first=first, requests=requests, digests=digests, now=now)
+        )
         first += len(requests)
     await database.write(lambda tx: submit_batch(tx, job_id, clock.now()))
     return job_id
@@ -193,7 +220,8 @@ def _new_request(asked: Asked, request: BatchRequest) -> NewRequest:
         system=asked.system,
         reading_tokens=system_tokens if shared else system_tokens + own_tokens,
         tokens=system_tokens + own_tokens + request.max_tokens,
-        body=StoredRequest(asked.question, request.max_tokens, request.temperature, asked.turns).to_json(),
+        max_tokens=request.max_tokens,
+        body=StoredRequest(asked.question, request.max_tokens, request.temperature, asked.turns, asked.copy).to_json(),
     )
 
 

@@ -5,7 +5,6 @@ import inspect
 import logging
 import os
 import tempfile
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import takewhile
@@ -16,7 +15,7 @@ from typing import Any, Self
 from distllm.batches import BatchRequest, Prompts, Spool, store_batch
 from distllm.compose.batch import BatchProgress, BatchResult, Pace, has_ended
 from distllm.compose.fleet import Fleet, model_for, open_fleet
-from distllm.compose.run import Run
+from distllm.compose.run import Run, known_weights
 from distllm.config import Config
 from distllm.dispatcher.station import ANY_MODEL
 from distllm.domain.clock import Clock
@@ -158,9 +157,11 @@ class LoadBalancer:
             if not total:
                 return
             chosen = ANY_MODEL if model is None and not fleet.embedded else await model_for(fleet, model, self._config)
-            nonce = uuid.uuid4().hex if fresh else None
-            request = BatchRequest(chosen, max_tokens, temperature, name, priority, nonce)
-            job_id = await store_batch(database, spool, request, self._clock)
+            request = BatchRequest(chosen, max_tokens, temperature, name, priority, fresh)
+            # Who has what weights is asked only where there is an answer to reuse.
+            reusing = not fresh and await database.read.any_answer()
+            digests = await known_weights(database, fleet) if reusing else frozenset[str]()
+            job_id = await store_batch(database, spool, request, digests, self._clock)
         pace = Pace(total)
         after, index = 0, 0
         async with self._working(database, fleet, job_id, limit) as work:

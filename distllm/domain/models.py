@@ -55,24 +55,33 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """What a prompt without a template asks, as it is stored with it: all but the model and the system message."""
+    """What a prompt without a template asks, as it is stored with it: all but the model and the system message.
+
+    `copy` counts the same prompts before it in its batch, each of which wants an answer of its own.
+    """
 
     question: str
     max_tokens: int
     temperature: float
     turns: tuple[tuple[str, str], ...] = ()
+    copy: int = 0
 
     def to_json(self) -> str:
         """As it is stored: the same request is the same text."""
-        messages = [*self.turns, ("user", self.question)]
-        return json.dumps({"messages": messages, "max_tokens": self.max_tokens, "temperature": self.temperature})
+        stored = {
+            "messages": [*self.turns, ("user", self.question)],
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+        }
+        return json.dumps(stored | {"copy": self.copy} if self.copy else stored)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         stored = json.loads(text)
         *turns, (_, question) = stored["messages"]
-        return cls(question, stored["max_tokens"], stored["temperature"], tuple((role, said) for role, said in turns))
+        before = tuple((role, said) for role, said in turns)
+        return cls(question, stored["max_tokens"], stored["temperature"], before, stored.get("copy", 0))
 
 
 @dataclass(frozen=True, slots=True)

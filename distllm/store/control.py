@@ -157,7 +157,7 @@ _CUT = (
         results.c.proof,
     )
     .join_from(prompts, results, results.c.prompt_id == prompts.c.id)
-    .join(templates, templates.c.id == prompts.c.template_id)
+    .join(templates, templates.c.id == prompts.c.template_id, isouter=True)
     .where(
         _OF_JOB,
         prompts.c.state == DONE,

@@ -93,6 +93,10 @@ class Reader:
         """The questions of a job in their order: template_id, name, text, max_tokens, and the job's params."""
         return await self.rows(_TEMPLATES, job=job_id)
 
+    async def any_answer(self) -> bool:
+        """Whether there is an answer of any job."""
+        return await self.row("SELECT prompt_id FROM results LIMIT 1") is not None
+
     async def requests(self, job_id: int, after: int) -> list[Record]:
         """A page of the prompts of a batch that follow prompt `after`, in order, each with what came of it."""
         return await self.rows(_REQUESTS, job=job_id, after=after, limit=PAGE_ROWS)

@@ -2,7 +2,20 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, exists, func, insert, literal_column, null, or_, select, update
+from sqlalchemy import (
+    FromClause,
+    Insert,
+    ScalarSelect,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from distllm.store.sql import DONE, PENDING, one_of
 from distllm.store.sqlite import Tx, as_list
@@ -14,11 +27,10 @@ _before = jobs.alias("before")
 _given = results.alias("given")
 _NEW = (prompts.c.job_id == bindparam("job"), prompts.c.id > bindparam("after"), prompts.c.state == PENDING)
 
-# The newest whole answer to the same question about the same reading, which is the same model and text, with
-# the same parameters and from weights that this fleet has; found by the index on answered readings.
-_newest = (
+# The newest whole answer about the same reading, which is the same model and text, with the same parameters and
+# from weights that this fleet has; found by the index on answered readings.
+_answers = (
     select(func.max(_theirs.c.id))
-    .join(_asked, _asked.c.id == _theirs.c.template_id)
     .join(_before, _before.c.id == _theirs.c.job_id)
     .join(_given, _given.c.prompt_id == _theirs.c.id)
     .where(
@@ -26,16 +38,24 @@ _newest = (
         _theirs.c.state == DONE,
         _theirs.c.parent_id.is_(None),
         _theirs.c.job_id != prompts.c.job_id,
-        _asked.c.text == templates.c.text,
-        _asked.c.max_tokens == templates.c.max_tokens,
-        _asked.c.schema.is_not_distinct_from(templates.c.schema),
         _before.c.params == jobs.c.params,
         _given.c.finish_reason != literal_column("'length'"),
         or_(_given.c.digest.is_(None), one_of(_given.c.digest, "digests")),
     )
+)
+# To the same question of a template.
+_newest = (
+    _answers.join(_asked, _asked.c.id == _theirs.c.template_id)
+    .where(
+        _asked.c.text == templates.c.text,
+        _asked.c.max_tokens == templates.c.max_tokens,
+        _asked.c.schema.is_not_distinct_from(templates.c.schema),
+    )
     .correlate(prompts, templates, jobs)
     .scalar_subquery()
 )
+# To the same stored request.
+_newest_of_request = _answers.where(_theirs.c.body == prompts.c.body).correlate(prompts, jobs).scalar_subquery()
 
 _KEPT = (
     "worker_id",
@@ -56,20 +76,27 @@ _KEPT = (
 )
 _source = prompts.alias("source")
 _known = results.alias("known")
-_COPY = insert(results).from_select(
-    ["prompt_id", "attempt_id", "reused_from", *_KEPT],
-    select(
-        prompts.c.id,
-        null(),
-        func.coalesce(_known.c.reused_from, _source.c.job_id),
-        *(_known.c[name] for name in _KEPT),
+
+
+def _copied(asking: FromClause, newest: ScalarSelect[int]) -> Insert:
+    return insert(results).from_select(
+        ["prompt_id", "attempt_id", "reused_from", *_KEPT],
+        select(
+            prompts.c.id,
+            null(),
+            func.coalesce(_known.c.reused_from, _source.c.job_id),
+            *(_known.c[name] for name in _KEPT),
+        )
+        .select_from(asking)
+        .join(jobs, jobs.c.id == prompts.c.job_id)
+        .join(_source, _source.c.id == newest)
+        .join(_known, _known.c.prompt_id == _source.c.id)
+        .where(*_NEW),
     )
-    .join_from(prompts, templates, templates.c.id == prompts.c.template_id)
-    .join(jobs, jobs.c.id == prompts.c.job_id)
-    .join(_source, _source.c.id == _newest)
-    .join(_known, _known.c.prompt_id == _source.c.id)
-    .where(*_NEW),
-)
+
+
+_COPY = _copied(prompts.join(templates, templates.c.id == prompts.c.template_id), _newest)
+_COPY_OF_REQUEST = _copied(prompts, _newest_of_request)
 
 _END = (
     update(prompts)
@@ -83,14 +110,17 @@ _UNPROVEN = (
 )
 
 
-def reuse(tx: Tx, job_id: int, after: int, digests: Iterable[str], now: float) -> tuple[int, int]:
+def reuse(
+    tx: Tx, job_id: int, after: int, digests: Iterable[str], now: float, *, requests: bool = False
+) -> tuple[int, int]:
     """Give the prompts of a job that are newer than prompt `after` the answers that exist; count them.
 
-    `digests` are the weights that the fleet is known to have: an answer whose weights were told is reused
-    only if they are among them. Returns how many prompts are done so, and how many of them are unproven.
+    They ask questions of templates, or else stored `requests`. `digests` are the weights that the fleet is
+    known to have: an answer whose weights were told is reused only if they are among them. Returns how many
+    prompts are done so, and how many of them are unproven.
     """
     values = {"job": job_id, "after": after}
-    if not tx.run(_COPY, values | {"digests": as_list(digests)}):
+    if not tx.run(_COPY_OF_REQUEST if requests else _COPY, values | {"digests": as_list(digests)}):
         return 0, 0
     unproven: int = tx.value(_UNPROVEN, values)
     return tx.run(_END, values | {"now": now}), unproven

@@ -227,7 +227,7 @@ _BUILD = insert(prompts).from_select(
     .order_by(job_documents.c.ordinal, templates.c.ordinal),
 )
 
-_LAST = select(func.coalesce(func.max(prompts.c.id), literal_column("0")))
+LAST_PROMPT = select(func.coalesce(func.max(prompts.c.id), literal_column("0")))
 _ADVANCE = update(jobs).where(jobs.c.id == bindparam("job")).values(built=bindparam("end_place"))
 _FILES = select(func.count()).select_from(job_documents).where(job_documents.c.job_id == bindparam("job"))
 _SUBMIT = update(jobs).where(jobs.c.id == bindparam("job")).values(submitted_at=bindparam("now"))
@@ -260,7 +260,7 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     if built == 0:
         tx.run(_MARK_COPIES, {"job": job_id})
     end = built + CHUNK_DOCUMENTS
-    last = tx.value(_LAST, {})
+    last = tx.value(LAST_PROMPT, {})
     count = tx.run(_BUILD, {"job": job_id, "first_place": built, "end_place": end})
     reused, unproven = (0, 0) if fresh else reuse(tx, job_id, last, digests, now)
     counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}

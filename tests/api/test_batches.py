@@ -66,7 +66,7 @@ async def test_the_prompts_of_a_batch_never_lie_in_memory_together(tmp_path: Pat
         with Spool() as spool:
             tracemalloc.start()
             await spool.take(prompts())
-            await store_batch(database, spool, BatchRequest("any", 100, 0.0), Clock())
+            await store_batch(database, spool, BatchRequest("any", 100, 0.0), (), Clock())
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
     assert rows(tmp_path / "d.db", "SELECT count(*), sum(length(body)) > 80e6 FROM prompts") == [(2000, 1)]

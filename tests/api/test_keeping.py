@@ -16,7 +16,7 @@ import pytest
 from distllm import LoadBalancer
 from distllm.store.locks import coordinator_lock
 from tests.api.conftest import config_of, rows
-from tests.fakes.behaviour import EMPTY, GOOD, HANGS
+from tests.fakes.behaviour import EMPTY, GOOD, HANGS, Behaviour
 from tests.fakes.server import FakeServer
 
 PROGRAM = """
@@ -86,6 +86,38 @@ async def test_the_same_batch_again_is_answered_from_the_database(tmp_path: Path
             assert len(server.requests) == 16
             await balancer.process_batch(prompts, fresh=True)
             assert len(server.requests) == 24
+
+
+async def test_a_batch_that_overlaps_another_asks_only_what_is_new(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    system = {"role": "system", "content": "The dam broke in March, and forty houses were lost to the river. " * 60}
+
+    def prompts(*numbers: int) -> list[Any]:
+        long = [[system, {"role": "user", "content": f"Long {n}?"}] for n in numbers]
+        return [*(f"Short {n}?" for n in numbers), *long]
+
+    async with FakeServer(slots=2) as server, LoadBalancer(config_of(server), db=db) as balancer:
+        first = await balancer.process_batch(prompts(1, 2))
+        second = await balancer.process_batch(prompts(3, 2))
+        asked = [seen.question for seen in server.requests]
+    assert sorted(asked) == sorted(f"{kind} {n}?" for kind in ("Short", "Long") for n in (1, 2, 3))
+    assert [result.text for result in second] == [f"Answer to: {k} {n}?" for k in ("Short", "Long") for n in (3, 2)]
+    assert (second[1].seconds, second[1].attempts) == (first[1].seconds, 0)
+    assert rows(db, "SELECT count(*) FROM answers WHERE reused_from = 1") == [(2,)]
+    assert rows(db, "SELECT state, total, done FROM job_progress") == [("completed", 4, 4)] * 2
+
+
+async def test_a_prompt_that_is_asked_several_times_gets_as_many_answers_from_all_seats(tmp_path: Path) -> None:
+    async with FakeServer(slots=4) as server:
+        server.answer = lambda _: f"Answer {len(server.requests)}"
+        server.behave_always(Behaviour(first_token_after=0.02))
+        async with LoadBalancer(config_of(server), db=tmp_path / "answers.db") as balancer:
+            first = await balancer.process_batch(["A number?"] * 8, temperature=1.0)
+            second = await balancer.process_batch(["A number?"] * 9, temperature=1.0)
+        assert len({seen.slot for seen in server.requests}) == 4
+        assert len(server.requests) == 9
+    assert len({result.index for result in first}) == 8
+    assert [result.text for result in second[:8]] == [result.text for result in first]
 
 
 async def test_what_failed_is_asked_again_by_the_same_batch(tmp_path: Path) -> None:

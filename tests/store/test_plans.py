@@ -10,7 +10,7 @@ from typing import Any
 import aiosqlite
 import pytest
 
-from distllm.domain.models import ErrorClass
+from distllm.domain.models import ErrorClass, StoredRequest
 from distllm.domain.policy import Failed
 from distllm.store import leases, reuse
 from distllm.store.control import (
@@ -25,6 +25,7 @@ from distllm.store.control import (
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import claim, reclaim, release, release_strangers
 from distllm.store.reads import Reader
+from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
 from tests.store.store_kit import MODEL, NOW, Store, add_job, end, paper, split
 
@@ -155,6 +156,27 @@ def test_nothing_that_people_do_to_a_job_reads_those_of_others(recorded: tuple[S
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
 
 
+def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    asked = NewRequest("request 1", "", 5, 105, 100, StoredRequest("What?", 100, 0.0).to_json())
+    for key in ("one", "two", "one"):
+        batch = NewBatch("batch", MODEL, {}, 9, key)
+        job, _ = store.write(lambda tx, batch=batch: open_batch(tx, batch, ["weights"], NOW))
+        store.write(lambda tx, job=job: add_requests(tx, job, 0, [asked], ["weights"], NOW))
+        store.write(lambda tx, job=job: submit_batch(tx, job, NOW))
+        if key == "one":
+            me, worker = store.coordinator(), store.worker("studio")
+            for lease in getattr(store.take(me, worker, limit=1), "leases", ()):
+                store.settle(end(store.send(me, worker, lease)))
+    written = {text: values for text, values in connection.seen.items() if ":" in text}
+    assert any("INSERT INTO results" in text and "prompts.body" in text for text in written)
+    assert any("digest NOT IN" in text for text in written)
+    for text, values in written.items():
+        if not text.startswith(("INSERT INTO coordinators", "INSERT INTO workers")):
+            steps = plan(connection, text, values)
+            assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+
+
 def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: tuple[Store, Recorder]) -> None:
     store, connection = recorded
     manage(store)
@@ -227,7 +249,8 @@ async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recor
         document = (await reader.documents(1, None))[0]["document_id"]
         await reader.answers(1, document, None)
         await reader.templates(1)
-    assert len(reader.seen) == 13
+        await reader.requests(1, 0)
+    assert len(reader.seen) == 14
     for text, values in reader.seen.items():
         steps = plan(connection, text, values)
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
