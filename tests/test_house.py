@@ -72,3 +72,14 @@ def test_help_costs_no_http_client_orm_or_migration_tool() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_distllm_costs_nothing_and_its_names_come_when_they_are_used() -> None:
+    code = (
+        "import sys, distllm; before = set(sys.modules);"
+        "print([name for name in before if name.startswith('distllm.') or name in ('aiohttp', 'sqlalchemy')]);"
+        "print([name for name in distllm.__all__ if name not in dir(distllm) or not hasattr(distllm, name)]);"
+        "print(hasattr(distllm, 'nosuch'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "[]", "False"]
