@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from distllm.domain.models import StoredRequest
 from distllm.store.reads import Reader
 
 FEWEST_FOR_ETA = 3
@@ -42,6 +43,18 @@ class Paper:
     answers: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """One prompt of a batch, which brought its own question, with what came of it.
+
+    `number` is its place in the batch, from 1; `answer` has what those of a `Paper` have, and more.
+    """
+
+    number: int
+    question: str
+    answer: dict[str, Any]
+
+
 async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
     """One job's progress, with the time it will take at the pace of the newest answers; None if there is none."""
     job = await reader.job(job_id)
@@ -75,3 +88,13 @@ async def papers(reader: Reader, job_id: int, document: str | None, prompt: str 
     for row in await reader.documents(job_id, document):
         answers = await reader.answers(job_id, row["document_id"], prompt)
         yield Paper(row["document"], row["title"], row["pages"], answers)
+
+
+async def own_prompts(reader: Reader, job_id: int) -> AsyncIterator[OwnPrompt]:
+    """The prompts of a batch in their order; none of a job whose prompts are about documents."""
+    number, after = 0, 0
+    while page := await reader.requests(job_id, after):
+        for row in page:
+            number += 1
+            after = row.pop("prompt_id")
+            yield OwnPrompt(number, StoredRequest.from_json(row.pop("body")).question, row)

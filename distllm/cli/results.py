@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.padding import Padding
@@ -10,8 +11,10 @@ from rich.text import Text
 
 from distllm.cli.screen import out, safe
 from distllm.domain.errors import UsageError
-from distllm.insights import Paper, papers
-from distllm.store.reads import open_reader
+from distllm.insights import Paper, own_prompts, papers
+from distllm.store.reads import Reader, open_reader
+
+_LONGEST_HEADING = 72
 
 
 def show_results(db: Path, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
@@ -24,6 +27,8 @@ async def _results(db: Path, job_id: int, document: str | None, prompt: str | No
         if await reader.job(job_id) is None:
             raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
         names = [row["name"] for row in await reader.templates(job_id)]
+        if not names:
+            return await _batch(reader, job_id, document or prompt, as_json)
         if prompt is not None and prompt not in names:
             raise UsageError(f"job {job_id} has no question {prompt!r}: it has {', '.join(names)}")
         shown = 0
@@ -40,6 +45,21 @@ async def _results(db: Path, job_id: int, document: str | None, prompt: str | No
     return 0
 
 
+async def _batch(reader: Reader, job_id: int, named: str | None, as_json: bool) -> int:
+    """Print the answers of a batch, whose prompts have numbers instead of names."""
+    if named is not None:
+        raise UsageError(f"job {job_id} is a batch: its prompts have no names, and no documents such as {named!r}")
+    async for own in own_prompts(reader, job_id):
+        if as_json:
+            out.print(json.dumps({"number": own.number, "question": own.question} | own.answer), soft_wrap=True)
+            continue
+        first = shorten(safe(own.question)[: _LONGEST_HEADING * 2], _LONGEST_HEADING, placeholder="…")
+        out.print()
+        out.print(Text(f"{own.number}: {first}", style="bold cyan"), Text(safe(_source(own.answer)), style="dim"))
+        _show_answer(own.answer)
+    return 0
+
+
 def _show(paper: Paper) -> None:
     title = f"{paper.document}: {paper.title}" if paper.title else paper.document
     out.print()
@@ -47,8 +67,12 @@ def _show(paper: Paper) -> None:
     for answer in paper.answers:
         out.print()
         out.print(Text(safe(answer["prompt"]), style="bold cyan"), Text(safe(_source(answer)), style="dim"))
-        text = answer["answer"] if answer["answer"] is not None else _missing(answer)
-        out.print(Padding(Text(safe(text).strip()), (0, 0, 0, 2)))
+        _show_answer(answer)
+
+
+def _show_answer(answer: dict[str, Any]) -> None:
+    text = answer["answer"] if answer["answer"] is not None else _missing(answer)
+    out.print(Padding(Text(safe(text).strip()), (0, 0, 0, 2)))
 
 
 def _source(answer: dict[str, Any]) -> str:

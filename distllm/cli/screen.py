@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,6 +52,11 @@ def number(value: float | None) -> str:
 def count(value: int, noun: str) -> str:
     """A number of things: `1 paper`, `1,200 papers`."""
     return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def failed_prompt(row: Mapping[str, Any]) -> str:
+    """What a row of the view `failures` is about: a document and a question, or a prompt that has neither."""
+    return ", ".join(filter(None, (row["document"], row["prompt"]))) or "a prompt of the batch"
 
 
 class Ticker:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import count, number, out, safe, span, table
+from distllm.cli.screen import count, failed_prompt, number, out, safe, span, table
 from distllm.domain.errors import UsageError
 from distllm.insights import progress
 from distllm.store.locks import coordinator_pid
@@ -69,7 +69,7 @@ async def _job(db: Path, job_id: int, as_json: bool) -> int:
     for row in unreadable:
         out.print(safe(f"  {'not read':<12} {row['document']}: {row['problem']}"), soft_wrap=True)
     for row in failures:
-        out.print(safe(f"  {'failed':<12} {row['document']}, {row['prompt']}: {row['error']}"), soft_wrap=True)
+        out.print(safe(f"  {'failed':<12} {failed_prompt(row)}: {row['error']}"), soft_wrap=True)
     if workers:
         columns = ("worker", "type", "answers", "failed", "seconds/answer", "answers/min", "tokens/s", "last error")
         out.print(table(columns, [_worker(row) for row in workers], numbers=columns[2:7]))
@@ -80,14 +80,11 @@ def _facts(job: dict[str, Any], eta: float | None, live: int | None) -> list[tup
     counts = ", ".join(
         f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
     )
-    facts = [
-        ("answered", f"{number(job['done'])} of {number(job['total'])}" + (f" ({counts})" if counts else "")),
-        (
-            "documents",
-            f"{number(job['files'] - job['unreadable'] - job['copies'])} read of {number(job['files'])} files",
-        ),
-        ("model", job["model"]),
-    ]
+    facts = [("answered", f"{number(job['done'])} of {number(job['total'])}" + (f" ({counts})" if counts else ""))]
+    if job["files"]:
+        read = job["files"] - job["unreadable"] - job["copies"]
+        facts.append(("documents", f"{number(read)} read of {number(job['files'])} files"))
+    facts.append(("model", job["model"]))
     if job["prompt_tokens"]:
         facts.append(
             (

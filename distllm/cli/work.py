@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 
-from distllm.cli.screen import Ticker, count, number, out, safe, span
+from distllm.cli.screen import Ticker, count, failed_prompt, number, out, safe, span
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
@@ -108,7 +108,8 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
     bad = await reader.unreadable(state.job_id)
     papers = job["files"] - job["unreadable"] - job["copies"]
     heading = f"Job {state.job_id}, {state.job}: {state.state}"
-    lines = [f"{number(state.done)} of {count(state.total, 'prompt')} about {count(papers, 'document')} answered"]
+    about = f" about {count(papers, 'document')}" if job["files"] else ""
+    lines = [f"{number(state.done)} of {count(state.total, 'prompt')}{about} answered"]
     if state.ended and job["ended"] and job["began"]:
         lines[0] += f", in {span(job['ended'] - job['began'])}"
     if job["prompt_tokens"]:
@@ -128,7 +129,7 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
         lines.append(f"not read: {row['document']}: {row['problem']}")
     failures = await reader.failures(state.job_id, 5)
     for row in failures:
-        lines.append(f"failed: {row['document']}, {row['prompt']}: {row['error']}")
+        lines.append(f"failed: {failed_prompt(row)}: {row['error']}")
     if state.failed > len(failures):
         lines.append(f"and {number(state.failed - len(failures))} more: select * from failures")
     if state.done:

@@ -223,7 +223,7 @@ SELECT t.id AS template_id, t.name, t.text, t.max_tokens, j.params
 
 _REQUESTS = """
 SELECT p.id AS prompt_id, p.body, p.state, p.error, r.answer, r.model, w.name AS worker, r.finish_reason, r.thinking,
-       r.proof, r.seconds, r.prompt_tokens, r.cached_tokens, r.completion_tokens,
+       r.proof, r.parts, r.seconds, r.prompt_tokens, r.cached_tokens, r.completion_tokens,
        (SELECT count(*) FROM attempts a WHERE a.prompt_id = p.id) AS attempts
   FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id
   LEFT JOIN workers w ON w.id = coalesce(r.worker_id, p.worker_id)
