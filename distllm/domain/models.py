@@ -69,7 +69,7 @@ class StoredRequest:
     def to_json(self) -> str:
         """As it is stored: the same request is the same text."""
         stored = {
-            "messages": [*self.turns, ("user", self.question)],
+            "messages": [{"role": role, "content": said} for role, said in (*self.turns, ("user", self.question))],
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
         }
@@ -79,9 +79,8 @@ class StoredRequest:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         stored = json.loads(text)
-        *turns, (_, question) = stored["messages"]
-        before = tuple((role, said) for role, said in turns)
-        return cls(question, stored["max_tokens"], stored["temperature"], before, stored.get("copy", 0))
+        *turns, last = ((message["role"], message["content"]) for message in stored["messages"])
+        return cls(last[1], stored["max_tokens"], stored["temperature"], tuple(turns), stored.get("copy", 0))
 
 
 @dataclass(frozen=True, slots=True)
