@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -142,13 +143,13 @@ class LoadBalancer:
         Results are not kept in memory, so that a batch may be of any size. A loop that is left early stops the
         batch.
         """
-        limit = max_concurrent or self._config.max_concurrent_batch or MAX_CONCURRENT
+        limit = self._config.max_concurrent_batch or MAX_CONCURRENT if max_concurrent is None else max_concurrent
         for what, value, least in (
             ("max_concurrent", limit, 1),
             ("max_tokens", max_tokens, 1),
             ("temperature", temperature, 0),
         ):
-            if value < least:
+            if not least <= value < math.inf:
                 raise ValueError(f"{what} must be at least {least}, not {value}")
         fleet, database = self._open()
         with Spool() as spool:

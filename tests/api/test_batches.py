@@ -140,7 +140,9 @@ async def test_what_is_no_prompt_is_named_by_its_place_and_nothing_is_asked(
     assert rows(tmp_path / "d.db", "SELECT count(*) FROM jobs") == [(0,)]
 
 
-@pytest.mark.parametrize("limits", [{"max_concurrent": -1}, {"max_tokens": 0}, {"temperature": -0.1}])
+@pytest.mark.parametrize(
+    "limits", [{"max_concurrent": 0}, {"max_tokens": 0}, {"temperature": -0.1}, {"temperature": float("nan")}]
+)
 async def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
     async with FakeServer() as server, LoadBalancer(config_of(server)) as balancer:
         with pytest.raises(ValueError, match="must be at least"):
