@@ -18,6 +18,7 @@ from distllm.store.locks import coordinator_lock
 from tests.api.conftest import config_of, rows
 from tests.fakes.behaviour import EMPTY, GOOD, HANGS, Behaviour
 from tests.fakes.server import FakeServer
+from tests.packages import install
 
 PROGRAM = """
 import asyncio, json, sys
@@ -220,3 +221,26 @@ async def test_a_batch_that_was_cancelled_elsewhere_says_so(tmp_path: Path) -> N
         server.behave_always(GOOD)
         again = await balancer.process_batch(["one?", "two?"])
     assert [result.text for result in again] == ["Answer to: one?", "Answer to: two?"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_samples_of_the_workers_are_kept_unless_that_is_switched_off(tmp_path: Path, kept: bool) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server, LoadBalancer(config_of(server, enable_metrics=kept), db=db) as balancer:
+        await balancer.process_batch(["one?", "two?"])
+        figures = balancer.figures()["w0"]
+    assert (figures.succeeded, figures.success_rate) == (2, 1.0)
+    assert rows(db, "SELECT sum(succeeded) FROM worker_metrics") == [(2 if kept else None,)]
+
+
+async def test_a_sink_that_raises_harms_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = "class Bad:\n    def observe(self, event): raise LookupError('no network')\n    close = None\n"
+    install(tmp_path / "site", monkeypatch, "bad_sink", code, {"distllm.metrics": {"bad": "bad_sink:Bad"}})
+    async with FakeServer() as server, LoadBalancer(config_of(server, metrics=["bad"])) as balancer:
+        results = await balancer.process_batch(["one?", "two?"])
+    assert [result.error for result in results] == [None, None]
+    assert [record.getMessage() for record in caplog.records if record.name == "distllm.metrics"] == [
+        "the metrics sink 'bad' failed (LookupError: no network); said once"
+    ]
