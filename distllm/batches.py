@@ -1,8 +1,8 @@
 """Prompts from a program into a job: each a text or a conversation, with an answer of its own.
 
 They pass through a file on their way, so that the whole batch is known by its hash before any of it is
-stored: the same batch submitted again is found, and one of a million prompts never lies in memory (eight bytes
-of each do, to tell those that come twice).
+stored: the same batch submitted again is found, and one of a million prompts never lies in memory (a
+hash of each does, to tell those that come twice).
 """
 
 import asyncio

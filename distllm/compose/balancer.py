@@ -182,6 +182,9 @@ class LoadBalancer:
                         yield BatchResult.of(index, row)
                         index += 1
                     after = page[-1]["prompt_id"]
+        # Cancelled elsewhere while it was still being written.
+        for missing in range(index, total):
+            yield BatchResult.missing(missing)
 
     def _open(self) -> tuple[Fleet, Database]:
         if self._opened is None:

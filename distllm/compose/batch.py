@@ -1,11 +1,16 @@
 """What a program gets back from a batch: results, and how far it is."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Self
 
 from distllm.domain.states import FINAL, PromptState
+
+_UNANSWERED = {
+    PromptState.CANCELLED: "not answered: its batch was cancelled",
+    PromptState.FAILED: "not answered: it failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class BatchResult:
         """Make one of a row that `Reader.requests` gives."""
         error = None
         if row["state"] != PromptState.DONE:
-            error = row["error"] or f"not answered: {row['state']}"
+            error = row["error"] or _UNANSWERED.get(row["state"], "not answered: its batch was stopped or paused")
         return cls(
             index=index,
             text=row["answer"],
@@ -50,6 +55,13 @@ class BatchResult:
             finish_reason=row["finish_reason"],
             thinking=row["thinking"],
         )
+
+    @classmethod
+    def missing(cls, index: int) -> Self:
+        """The result of a prompt that was never stored."""
+        names = (each.name for each in fields(cls) if each.name not in ("index", "error"))
+        nothing: dict[str, Any] = dict.fromkeys(names) | {"attempts": 0}
+        return cls(index=index, error=_UNANSWERED[PromptState.CANCELLED], **nothing)
 
 
 def has_ended(row: dict[str, Any]) -> bool:

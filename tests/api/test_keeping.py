@@ -217,7 +217,7 @@ async def test_a_batch_that_was_cancelled_elsewhere_says_so(tmp_path: Path) -> N
             other.execute("UPDATE job_counters SET leased = 0, pending = 0, cancelled = 2")
             other.execute("UPDATE jobs SET cancel_requested_at = 5, finished_at = 5")
         results = await batch
-        assert [result.error for result in results] == ["not answered: cancelled"] * 2
+        assert [result.error for result in results] == ["not answered: its batch was cancelled"] * 2
         server.behave_always(GOOD)
         again = await balancer.process_batch(["one?", "two?"])
     assert [result.text for result in again] == ["Answer to: one?", "Answer to: two?"]
@@ -244,3 +244,39 @@ async def test_a_sink_that_raises_harms_no_answer(
     assert [record.getMessage() for record in caplog.records if record.name == "distllm.metrics"] == [
         "the metrics sink 'bad' failed (LookupError: no network); said once"
     ]
+
+
+async def test_a_batch_that_is_paused_elsewhere_ends_with_what_it_has_and_goes_on_when_made_again(
+    tmp_path: Path,
+) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server, LoadBalancer(config_of(server), db=db) as balancer:
+        server.behave(GOOD, Behaviour(first_token_after=0.3))
+        batch = asyncio.create_task(balancer.process_batch(["a long first?", "second?", "third?"]))
+        await server.until(lambda: len(server.requests) == 2)
+        with closing(sqlite3.connect(db)) as other, other:
+            other.execute("UPDATE jobs SET paused_at = 5")
+        first = await batch
+        assert [result.error for result in first].count("not answered: its batch was stopped or paused") >= 1
+        assert sum(result.text is not None for result in first) >= 1
+        second = await balancer.process_batch(["a long first?", "second?", "third?"])
+    assert all(result.error is None for result in second)
+
+
+async def test_a_batch_that_is_cancelled_while_it_is_written_still_has_a_result_for_each_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "answers.db"
+    # Two prompts to a transaction.
+    monkeypatch.setattr("distllm.batches.CHUNK_REQUESTS", 2)
+    async with FakeServer() as server, LoadBalancer(config_of(server), db=db) as balancer:
+        server.behave_always(Behaviour(first_token_after=0.05))
+        batch = asyncio.create_task(balancer.process_batch([f"Question {n}?" for n in range(400)]))
+        async with asyncio.timeout(10):
+            while not rows(db, "SELECT id FROM prompts LIMIT 1"):  # noqa: ASYNC110 - a commit sets no event here
+                await asyncio.sleep(0)
+        with closing(sqlite3.connect(db)) as other, other:
+            other.execute("UPDATE jobs SET cancel_requested_at = 5, submitted_at = 5, finished_at = 5")
+        results = await batch
+    assert [result.index for result in results] == list(range(400))
+    assert {result.error for result in results[-10:]} == {"not answered: its batch was cancelled"}
