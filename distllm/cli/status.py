@@ -104,6 +104,8 @@ def _facts(job: dict[str, Any], eta: float | None, live: int | None) -> list[tup
     if job["finished_at"]:
         took = span(job["ended"] - job["began"]) if job["began"] else ""
         facts.append(("finished", f"{job['finished_at']}{f', after {took}' if took else ''}"))
+    elif not job["submitted"] and not job["files"]:
+        facts.append(("left", "its program goes on with it when it makes the same batch again"))
     elif live is None:
         facts.append(("coordinator", f"none is live; go on with: distllm resume {job['job_id']}"))
     else:

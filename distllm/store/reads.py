@@ -74,7 +74,10 @@ class Reader:
         return await self.row(_RECENT) or {}
 
     async def unfinished(self) -> list[Record]:
-        """Jobs that are neither ended, paused nor to be cancelled: job_id, job, model, submitted."""
+        """Jobs that are neither ended, paused nor to be cancelled: job_id, job, model, submitted.
+
+        A batch whose writing was cut short is not among them: only its program has its prompts.
+        """
         return await self.rows(_UNFINISHED)
 
     async def documents(self, job_id: int, name: str | None) -> list[Record]:
@@ -190,7 +193,9 @@ SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'don
 
 _UNFINISHED = """
 SELECT id AS job_id, name AS job, model, submitted_at IS NOT NULL AS submitted
-  FROM jobs WHERE finished_at IS NULL AND paused_at IS NULL AND cancel_requested_at IS NULL ORDER BY id
+  FROM jobs WHERE finished_at IS NULL AND paused_at IS NULL AND cancel_requested_at IS NULL
+   AND (submitted_at IS NOT NULL OR EXISTS (SELECT 1 FROM job_documents f WHERE f.job_id = jobs.id))
+ ORDER BY id
 """
 
 _DOCUMENTS = """

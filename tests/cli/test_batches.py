@@ -6,6 +6,9 @@ import json
 import pytest
 
 from distllm import LoadBalancer
+from distllm.domain.models import StoredRequest
+from distllm.store.database import open_database
+from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch
 from tests.api.conftest import config_of
 from tests.cli.conftest import Cli
 from tests.fakes.behaviour import EMPTY, GOOD, HANGS
@@ -54,3 +57,14 @@ async def test_a_batch_that_was_cancelled_midway_is_resumed_and_then_known_to_it
             results = await balancer.process_batch(prompts)
         assert len(server.requests) == before + 6
     assert [result.text for result in results] == [f"Answer to: {prompt}" for prompt in prompts]
+
+
+async def test_a_batch_whose_program_was_killed_while_it_wrote_it_is_left_to_that_program(cli: Cli) -> None:
+    async with open_database(cli.database) as database:
+        batch = NewBatch("dams", "any", {}, 0, "batch 1")
+        job_id, _ = await database.write(lambda tx: open_batch(tx, batch, (), 1.0))
+        asked = NewRequest("request 1", "", 5, 105, 100, StoredRequest("Why?", 100, 0.0).to_json())
+        await database.write(lambda tx: add_requests(tx, job_id, 0, [asked], (), 1.0))
+    assert "its program goes on with it" in (await cli.run("status", "1")).out
+    assert (await cli.run("resume")).out.strip() == "Nothing is unfinished."
+    assert (await cli.run("cancel", "1")).code == 0
