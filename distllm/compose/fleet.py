@@ -35,7 +35,8 @@ class Fleet:
         """What a worker says of itself; asked once."""
         if worker not in self._looks:
             self._looks[worker] = asyncio.create_task(_look(worker))
-        return await self._looks[worker]
+        # Whoever asks may be cancelled; the answer is for others too.
+        return await asyncio.shield(self._looks[worker])
 
     async def close(self) -> None:
         """End what was begun."""

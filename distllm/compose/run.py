@@ -12,9 +12,9 @@ from distllm.compose.fleet import Fleet
 from distllm.config import Config
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
-from distllm.domain.events import Listener, to_all
+from distllm.domain.events import Event, Listener
 from distllm.intake import OnRead, build
-from distllm.metrics import open_sinks
+from distllm.metrics import Sinks, open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
 from distllm.store.fleet import known_digests
@@ -58,7 +58,9 @@ class Run:
         self._clock = clock
         self._stops = 0
         self._stopped = asyncio.Event()
-        self._sinks = open_sinks(config.metrics)
+        self._tell = listener
+        self._metrics = config.metrics
+        self._sinks = Sinks({})
         self._coordinator = Coordinator(
             database,
             fleet.workers,
@@ -69,7 +71,7 @@ class Run:
             max_retries=config.max_retries,
             seats_in_all=config.max_concurrent_batch,
             no_worker_limit=NO_WORKER_SECONDS,
-            listener=to_all((listener, self._sinks.observe)) if config.metrics else listener,
+            listener=self._hear,
             clock=clock,
             rng=Random(time.time_ns()),
             keep_samples=config.enable_metrics,
@@ -91,10 +93,6 @@ class Run:
 
     async def until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
         """Return when no `wanted` job is unfinished; `on_follow` is told the process of a live coordinator."""
-        with closing(self._sinks):
-            await self._until_done(wanted, on_follow)
-
-    async def _until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
         told = False
         while not self._lock.try_acquire():
             if not told:
@@ -105,9 +103,15 @@ class Run:
                 return
             await self._pause()
         try:
-            await self._coordinator.run(wanted)
+            # Only the coordinator has sinks, so that no two of one kind are open at once.
+            with closing(open_sinks(self._metrics)) as self._sinks:
+                await self._coordinator.run(wanted)
         finally:
             self._lock.release()
+
+    def _hear(self, event: Event) -> None:
+        self._tell(event)
+        self._sinks.observe(event)
 
     async def _pause(self) -> None:
         try:

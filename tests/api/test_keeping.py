@@ -1,6 +1,7 @@
 """With a database, a batch outlives whoever asked for it: killed, cancelled, or made again."""
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -280,3 +281,43 @@ async def test_a_batch_that_is_cancelled_while_it_is_written_still_has_a_result_
         results = await batch
     assert [result.index for result in results] == list(range(400))
     assert {result.error for result in results[-10:]} == {"not answered: its batch was cancelled"}
+
+
+async def test_cancelled_while_it_asks_what_weights_there_are_it_can_be_made_again(tmp_path: Path) -> None:
+    db = tmp_path / "answers.db"
+    async with FakeServer() as server:
+        async with LoadBalancer(config_of(server), db=db) as balancer:
+            await balancer.process_batch(["one?"])
+        async with LoadBalancer(config_of(server), db=db) as balancer:
+            server.probe_hangs = True
+            probes = server.probes
+            batch = asyncio.create_task(balancer.process_batch(["one?", "two?"]))
+            await server.until(lambda: server.probes > probes)
+            batch.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await batch
+            server.probe_hangs = False
+            results = await balancer.process_batch(["one?", "two?"])
+    assert [result.text for result in results] == ["Answer to: one?", "Answer to: two?"]
+
+
+async def test_batches_at_the_same_time_have_one_sink_of_a_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+class Counted:
+    alive = most = heard = 0
+    def __init__(self):
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+    def observe(self, event): Counted.heard += 1
+    def close(self): Counted.alive -= 1
+"""
+    install(
+        tmp_path / "site", monkeypatch, "counted_sink", code, {"distllm.metrics": {"counted": "counted_sink:Counted"}}
+    )
+    async with FakeServer() as server, LoadBalancer(config_of(server, metrics=["counted"])) as balancer:
+        await asyncio.gather(*(balancer.process_batch([f"{batch}?", "Why?"]) for batch in range(3)))
+    counted = importlib.import_module("counted_sink").Counted
+    assert (counted.alive, counted.most) == (0, 1)
+    assert counted.heard >= 6
