@@ -297,6 +297,8 @@ async def test_cancelled_while_it_asks_what_weights_there_are_it_can_be_made_aga
             with pytest.raises(asyncio.CancelledError):
                 await batch
             server.probe_hangs = False
+            await server.stop()
+            await server.start()
             results = await balancer.process_batch(["one?", "two?"])
     assert [result.text for result in results] == ["Answer to: one?", "Answer to: two?"]
 
