@@ -1,6 +1,5 @@
 """What people see: text made safe for a terminal, tables, and progress that is live only on one."""
 
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+from distllm.domain.text import shown
+
 _WIDTH_WITHOUT_TERMINAL = 120
 PLAIN_LINE_EVERY_SECONDS = 5.0
 
@@ -21,7 +21,7 @@ err = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 def safe(value: object) -> str:
     """Text without the characters that a terminal obeys: documents and answers are strangers' words."""
-    return _UNSAFE.sub("", str(value).replace("\r\n", "\n"))
+    return shown(str(value))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[str] = ()) -> Table:

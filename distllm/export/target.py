@@ -1,0 +1,93 @@
+"""Where an export goes: a file that is whole or as it was before, or standard output."""
+
+import errno
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from distllm.domain.errors import DistllmError, UsageError
+
+
+async def save(pieces: AsyncIterator[bytes], path: Path) -> None:
+    """Write all of `pieces` to a file; whatever happens, it is either whole or as it was before.
+
+    Raises DistllmError if it cannot be written, UsageError if it is a folder or lies in none.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        raise UsageError(f"{path} is a folder: name a file in it")
+    if not target.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist: make it, or name another file")
+    with _one_line(path), _replaced(target) as file:
+        async for piece in pieces:
+            file.write(piece)
+
+
+async def print_to(pieces: AsyncIterator[bytes], out: BinaryIO) -> None:
+    """Write `pieces` to a stream that others read. A reader that has gone away is BrokenPipeError."""
+    with _one_line("standard output"):
+        async for piece in pieces:
+            out.write(piece)
+        out.flush()
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[BinaryIO]:
+    """A file beside `target` that takes its place at the end, with its rights. A device or a pipe is written itself."""
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
+    temporary = target.with_name(f".distllm-{secrets.token_hex(6)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o7777)
+            _sync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The new name is on the disk once its folder is; some file systems cannot sync one.
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _sync(descriptor: int) -> None:
+    """Have the disk keep it; on macOS fsync alone leaves it in the drive's cache."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+@contextmanager
+def _one_line(name: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "make room, or name a file on another disk",
+            errno.EDQUOT: "make room, or name a file on another disk",
+            errno.EFBIG: "the system limits how large a file may grow",
+            errno.EACCES: "give yourself the right to write its folder, or name another file",
+            errno.EROFS: "name a file elsewhere",
+            errno.ENAMETOOLONG: "give it a shorter name",
+        }.get(error.errno or 0, "name another file")
+        kept = "" if isinstance(name, str) else "; nothing was changed"
+        raise DistllmError(f"{name} could not be written: {error.strerror or error}{kept}; {remedy}") from error
