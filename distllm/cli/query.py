@@ -1,37 +1,113 @@
 """`distllm query`."""
 
-import asyncio
-import csv
+import base64
 import json
+import math
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from distllm.cli.screen import err, out, safe, table
-from distllm.store.reads import query
+from distllm.export.csv import csv_rows
+from distllm.store.queries import Query, Row, open_query
 
-MOST_ROWS = 100_000
+TABLE_ROWS = 1_000
+ROWS = 1_000_000
+LONGEST_IN_TABLE = 2_000
+EXIT_INTERRUPTED = 130
 
 
-def show_query(db: Path, sql: str, output: str) -> int:
-    """Run a SELECT and print its rows."""
-    names, rows, more = asyncio.run(query(db, sql, MOST_ROWS))
-    match output:
-        case "json":
-            records = [dict(zip(names, row, strict=True)) for row in rows]
-            out.print(json.dumps(records, default=str), soft_wrap=True)
-        case "csv":
-            writer = csv.writer(sys.stdout)
-            writer.writerow(names)
-            # A terminal obeys some characters; a file keeps them all.
-            writer.writerows([map(_shown, row) for row in rows] if sys.stdout.isatty() else rows)
-        case _:
-            grid = table(names, rows)
-            grid.show_lines = any(len(str(value)) > 60 for row in rows for value in row)
-            out.print(grid)
+def show_query(db: Path, sql: str, output: str, limit: int | None, seconds: float) -> int:
+    """Run a SELECT for `seconds` at most and print its rows: a page at a time, except as a table."""
+    most = limit or (TABLE_ROWS if output == "table" else ROWS)
+    try:
+        with open_query(db, sql, seconds) as query:
+            more = _show(query, output, most)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        return EXIT_INTERRUPTED
     if more:
-        err.print(f"only the first {MOST_ROWS:,} rows are shown; add a LIMIT")
+        err.print(f"only the first {most:,} rows are shown; --limit N shows more", soft_wrap=True)
     return 0
 
 
-def _shown(value: object) -> object:
-    return safe(value) if isinstance(value, str) else value
+def _show(query: Query, output: str, most: int) -> bool:
+    """Print at most that many rows; whether there were more."""
+    pages = _Limited(query.pages(), most)
+    match output:
+        case "json":
+            _print_json(query.names, pages)
+        case "csv":
+            _print(csv_rows([query.names]))
+            for page in pages:
+                _print(csv_rows([map(_in_csv, row) for row in page]))
+        case _:
+            rows = [[_in_table(value) for value in row] for row in chain.from_iterable(pages)]
+            grid = table(query.names, rows)
+            grid.show_lines = any(len(value) > 60 for row in rows for value in row)
+            out.print(grid)
+    sys.stdout.flush()
+    return pages.more
+
+
+class _Limited:
+    """Pages up to a number of rows; `more` tells afterwards whether some were left."""
+
+    def __init__(self, pages: Iterator[list[Row]], most: int) -> None:
+        self._pages = pages
+        self._left = most
+        self.more = False
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for page in self._pages:
+            if self._left:
+                yield page[: self._left]
+            if len(page) > self._left:
+                self.more = True
+                return
+            self._left -= len(page)
+
+
+def _print_json(names: Sequence[str], pages: _Limited) -> None:
+    """An array, a row a line. A statement that fails in its middle leaves it open: half of it is not valid."""
+    keys = [json.dumps(name, ensure_ascii=False) for name in names]
+    before = "[\n"
+    for page in pages:
+        lines = (
+            "{" + ", ".join(f"{key}: {_in_json(value)}" for key, value in zip(keys, row, strict=True)) + "}"
+            for row in page
+        )
+        _print((before + ",\n".join(lines)).encode("utf-8", "replace"))
+        before = ",\n"
+    _print(b"[]\n" if before == "[\n" else b"\n]\n")
+
+
+def _print(piece: bytes) -> None:
+    """A terminal obeys some characters; a file keeps them all."""
+    sys.stdout.buffer.write(safe(piece.decode()).encode() if sys.stdout.isatty() else piece)
+
+
+def _in_json(value: object) -> str:
+    """JSON has no blob, and no infinity but a number that is too large."""
+    if isinstance(value, bytes):
+        return json.dumps({"$base64": True, "encoded": base64.b64encode(value).decode()})
+    if isinstance(value, float) and math.isinf(value):
+        return "9e999" if value > 0 else "-9e999"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _in_csv(value: object) -> object:
+    return f"x'{value.hex()}'" if isinstance(value, bytes) else value
+
+
+def _in_table(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return f"({len(value):,} bytes)"
+    text = str(value)
+    if len(text) <= LONGEST_IN_TABLE:
+        return text
+    return f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters: --format json shows them all)"

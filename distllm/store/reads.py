@@ -1,7 +1,6 @@
 """Reading, beside the writer and never in its way. Statements stand on the views that people use too."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import aiosqlite
 
-from distllm.domain.errors import DistllmError, UsageError
+from distllm.domain.errors import DistllmError
 from distllm.store.migrate import upgrade
 
 Record = dict[str, Any]
@@ -105,45 +104,21 @@ class Reader:
         return await self.rows(_REQUESTS, job=job_id, after=after, limit=PAGE_ROWS)
 
 
+def found(path: Path) -> str:
+    """The URI that opens a database to read it, brought to the newest schema. A missing one is an error of one line."""
+    if not path.exists():
+        raise DistllmError(f"there is no database {path} yet: `distllm submit` makes one, or name another with --db")
+    upgrade(path)
+    return f"{path.resolve().as_uri()}?mode=ro"
+
+
 @asynccontextmanager
 async def open_reader(path: Path) -> AsyncIterator[Reader]:
     """Open a database to read it. It is never created: a missing one is an error of one line."""
-    if not path.exists():
-        raise DistllmError(f"there is no database {path} yet: `distllm submit` makes one, or name another with --db")
-    await asyncio.to_thread(upgrade, path)
-    uri = f"{path.resolve().as_uri()}?mode=ro"
+    uri = await asyncio.to_thread(found, path)
     async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
         await connection.execute("PRAGMA query_only=ON")
         yield Reader(connection)
-
-
-async def query(path: Path, statement: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
-    """Run a statement that only reads: column names, at most `limit` rows, and whether there were more.
-
-    An authorizer lets nothing pass but SELECT, reading columns and calling functions: `mode=ro` alone would
-    let ATTACH and PRAGMA through. Raises UsageError for anything else, with SQLite's own words.
-    """
-    async with open_reader(path) as reader:
-        connection = reader._connection
-        # Declared before the authorizer looks: SQLite declares them by a CREATE TABLE of its own.
-        await connection.execute_fetchall("SELECT 1 FROM json_each('[]'), json_tree('[]')")
-        await connection.set_authorizer(_only_reading)
-        try:
-            async with connection.execute(statement) as cursor:
-                names = [column[0] for column in cursor.description or ()]
-                rows = [tuple(row) for row in await cursor.fetchmany(limit + 1)]
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            raise UsageError(f"this query cannot be run: {error}; only SELECT statements are") from error
-    return names, rows[:limit], len(rows) > limit
-
-
-_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-
-
-def _only_reading(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
 # Progress is read from counters: a job of a million prompts costs as little as one of ten.

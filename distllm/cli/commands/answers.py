@@ -37,11 +37,19 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement.")],
     output: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The most rows; without it, 1,000 in a table and a million elsewhere."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="When to give up.")] = 30.0,
 ) -> None:
     """Ask the database in SQL; it is only read.
+
+    JSON has a blob as `{"$base64": true, "encoded": ...}`, as Datasette has. In CSV, a text that a spreadsheet would
+    run as a formula has an apostrophe before it.
 
     Example: `distllm query "select document, prompt, answer from answers"`
     """
     from distllm.cli.query import show_query
 
-    finish(show_query(given.db, sql, Format.JSON.value if as_json else output.value))
+    finish(show_query(given.db, sql, Format.JSON.value if as_json else output.value, limit, timeout))

@@ -1,0 +1,151 @@
+"""SQL that people write themselves: it may only read, and it ends when its time is over."""
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distllm.domain.errors import DistllmError, UsageError
+from distllm.store.reads import PAGE_ROWS, found
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+PAGE_CHARACTERS = 1_000_000
+"""A page ends early once its texts and blobs are this long: its memory is bounded, however wide the cells."""
+
+_GRACE_SECONDS = 1.0
+_LONGEST_CELL = 256 * 1024 * 1024
+_LONGEST_PATTERN = 1_000
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
+
+
+class Query:
+    """A statement that runs in a thread of its own; its time is what is spent waiting for it, and no other."""
+
+    def __init__(self, connection: sqlite3.Connection, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._left = seconds
+        self._cursor: sqlite3.Cursor | None = None
+        self.stuck = False
+        self.names: list[str] = []
+
+    def start(self, statement: str) -> None:
+        """Begin; afterwards `names` are the columns, without two that are the same."""
+        self._cursor = self._within(lambda: self._connection.execute(statement))
+        if self._cursor.description is None:
+            raise UsageError("this query asks nothing: give a SELECT statement")
+        for name, *_ in self._cursor.description:
+            self.names.append(_unused(name, self.names))
+
+    def pages(self) -> Iterator[list[Row]]:
+        """The rows, some at a time."""
+        while page := self._within(self._page):
+            yield page
+
+    def _page(self) -> list[Row]:
+        assert self._cursor is not None
+        rows: list[Row] = []
+        size = 0
+        while len(rows) < PAGE_ROWS and size < PAGE_CHARACTERS:
+            row = self._cursor.fetchone()
+            if row is None:
+                break
+            rows.append(row)
+            size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        return rows
+
+    # The thread is not waited for at the program's end: one function of SQLite, a LIKE or a replace() over
+    # megabytes, cannot be interrupted.
+    def _within(self, work: Callable[[], T]) -> T:
+        ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                ended.put((work(), None))
+            except BaseException as error:
+                ended.put((None, error))
+
+        began = time.monotonic()
+        threading.Thread(target=run, name="distllm-query", daemon=True).start()
+        try:
+            value, error = ended.get(timeout=max(self._left, 0.0))
+        except (queue.Empty, KeyboardInterrupt) as stopped:
+            self._connection.interrupt()
+            self.stuck = True
+            with suppress(queue.Empty):
+                ended.get(timeout=_GRACE_SECONDS)
+                self.stuck = False
+            if isinstance(stopped, KeyboardInterrupt):
+                raise
+            raise DistllmError(
+                f"the query was stopped after {self._seconds:g} s: let it ask for less, or give it more with --timeout"
+            ) from None
+        self._left -= time.monotonic() - began
+        if isinstance(error, (sqlite3.Error, sqlite3.Warning, UnicodeError)):
+            raise _refusal(error) from error
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]  # None only where T allows it
+
+
+@contextmanager
+def open_query(path: Path, statement: str, seconds: float) -> Iterator[Query]:
+    """Run a statement that only reads, for `seconds` at most.
+
+    An authorizer lets nothing pass but SELECT, reading columns and calling functions: `mode=ro` alone would
+    let ATTACH and PRAGMA through. Raises UsageError for anything else, with SQLite's own words, and
+    DistllmError once the time is over.
+    """
+    connection = sqlite3.connect(found(path), uri=True, isolation_level=None, check_same_thread=False)
+    query = Query(connection, seconds)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
+        connection.text_factory = _text
+        # Declared before the authorizer looks: SQLite declares them by a CREATE TABLE of its own.
+        connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
+        connection.set_authorizer(_only_reading)
+        query.start(statement)
+        yield query
+    finally:
+        # What is stuck holds the connection, and closing it would wait.
+        if not query.stuck:
+            connection.close()
+
+
+def _only_reading(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _refusal(error: Exception) -> DistllmError:
+    said = "it is not valid UTF-8" if isinstance(error, UnicodeError) else str(error)
+    if "malformed" in said:
+        return DistllmError(f"the database is damaged: {said}; `distllm db check` tells how far")
+    remedy = "only SELECT statements are"
+    if said.startswith("no such"):
+        remedy = "`select name, sql from sqlite_master` shows what there is"
+    elif "too big" in said:
+        remedy = "take less of it at once, with substr()"
+    return UsageError(f"this query cannot be run: {' '.join(said.split())}; {remedy}")
+
+
+# Another program may have written what is no UTF-8.
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _unused(name: str, taken: list[str]) -> str:
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    return candidate
