@@ -1,11 +1,22 @@
 """Commands about answers: read them, and ask the database."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from distllm.cli.root import JobNumber, Json, app, finish, given
+
+
+class ExportFormat(StrEnum):
+    """What answers are taken away as."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    HTML = "html"
+    PARQUET = "parquet"
 
 
 class Format(StrEnum):
@@ -30,6 +41,29 @@ def results(
     from distllm.cli.results import show_results
 
     finish(show_results(given.db, job, document, prompt, as_json))
+
+
+@app.command()
+def export(
+    job: JobNumber,
+    output_format: Annotated[
+        ExportFormat | None, typer.Option("--format", help="What to write; without it, what the file's name says.")
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="One row a document, one column a question.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to; standard output without it.")
+    ] = None,
+) -> None:
+    """Take a job's answers away: to a spreadsheet, a report, a data frame.
+
+    An existing file is replaced once the new one is whole. In CSV, a text that a spreadsheet would run as a formula
+    has an apostrophe before it.
+
+    Example: `distllm export 1 --wide -o answers.csv`
+    """
+    from distllm.cli.export import export_job
+
+    finish(export_job(given.db, job, output_format, wide, output))
 
 
 @app.command()
