@@ -1,12 +1,13 @@
 """`distllm export`."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, number, out, safe
+from distllm.cli.screen import Ticker, count, err, let_go, number, out, safe
 from distllm.domain.errors import UsageError
 from distllm.export.csv import LONGEST_IN_EXCEL
 from distllm.export.formats import Format, format_of, written
@@ -31,9 +32,19 @@ def export_job(db: Path, job_id: int, form: str | None, wide: bool, output: Path
         _not_the_database(db, output)
     try:
         return asyncio.run(_export(db, job_id, wanted, wide, output))
-    except KeyboardInterrupt:
+    except BrokenPipeError:
+        return let_go()
+    except (KeyboardInterrupt, asyncio.CancelledError):
         err.print(safe(f"interrupted; {output or 'nothing'} {'is as it was' if output else 'more is written'}"))
         return EXIT_INTERRUPTED
+
+
+def _stop_on_signals() -> None:
+    """A closed terminal and a polite kill end it as Ctrl-C does, which leaves nothing half written behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(each, task.cancel)
 
 
 def _format(form: str | None, output: Path | None) -> Format:
@@ -53,6 +64,7 @@ def _not_the_database(db: Path, output: Path) -> None:
 
 async def _export(db: Path, job_id: int, form: Format, wide: bool, output: Path | None) -> int:
     ticker = Ticker()
+    _stop_on_signals()
     async with open_reader(db) as reader:
         source = await open_source(reader, job_id, wide)
         if output is not None or not sys.stdout.isatty():

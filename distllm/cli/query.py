@@ -9,8 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import err, out, safe, table
+from distllm.cli.screen import err, let_go, out, safe, table
 from distllm.export.csv import csv_rows
+from distllm.export.target import named
 from distllm.store.queries import Query, Row, open_query
 
 TABLE_ROWS = 1_000
@@ -23,8 +24,10 @@ def show_query(db: Path, sql: str, output: str, limit: int | None, seconds: floa
     """Run a SELECT for `seconds` at most and print its rows: a page at a time, except as a table."""
     most = limit or (TABLE_ROWS if output == "table" else ROWS)
     try:
-        with open_query(db, sql, seconds) as query:
+        with open_query(db, sql, seconds) as query, named("standard output"):
             more = _show(query, output, most)
+    except BrokenPipeError:
+        return let_go()
     except KeyboardInterrupt:
         err.print("interrupted")
         return EXIT_INTERRUPTED

@@ -1,5 +1,6 @@
 """What people see: text made safe for a terminal, tables, and progress that is live only on one."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,6 +58,12 @@ def count(value: int, noun: str) -> str:
 def failed_prompt(row: Mapping[str, Any]) -> str:
     """What a row of the view `failures` is about: a document and a question, or a prompt that has neither."""
     return ", ".join(filter(None, (row["document"], row["prompt"]))) or "a prompt of the batch"
+
+
+def let_go() -> int:
+    """Write nothing more to standard output, whose reader has gone; the exit code of a command that ends by it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 class Ticker:

@@ -25,6 +25,7 @@ async def html(source: Source, wide: bool) -> AsyncIterator[bytes]:
         enable_async=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         undefined=StrictUndefined,
         finalize=_without_controls,
     )

@@ -59,7 +59,7 @@ def _section(section: Section, number: int) -> Iterator[str]:
     elif section.title:
         yield f"## {_inline(section.title)}"
         yield ""
-        yield f"`{shown(section.document).replace('`', ' ')}`" + _pages(section.pages)
+        yield f"{_inline(section.document)}{_pages(section.pages)}"
     else:
         yield f"## {_inline(section.document)}"
     if section.asked is not None:

@@ -17,19 +17,20 @@ async def save(pieces: AsyncIterator[bytes], path: Path) -> None:
 
     Raises DistllmError if it cannot be written, UsageError if it is a folder or lies in none.
     """
-    target = path.resolve()
-    if target.is_dir():
-        raise UsageError(f"{path} is a folder: name a file in it")
-    if not target.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist: make it, or name another file")
-    with _one_line(path), _replaced(target) as file:
-        async for piece in pieces:
-            file.write(piece)
+    with named(path):
+        target = path.resolve()
+        if target.is_dir():
+            raise UsageError(f"{path} is a folder: name a file in it")
+        if not target.parent.is_dir():
+            raise UsageError(f"the folder {path.parent} does not exist: make it, or name another file")
+        with _replaced(target) as file:
+            async for piece in pieces:
+                file.write(piece)
 
 
 async def print_to(pieces: AsyncIterator[bytes], out: BinaryIO) -> None:
     """Write `pieces` to a stream that others read. A reader that has gone away is BrokenPipeError."""
-    with _one_line("standard output"):
+    with named("standard output"):
         async for piece in pieces:
             out.write(piece)
         out.flush()
@@ -75,7 +76,8 @@ def _sync(descriptor: int) -> None:
 
 
 @contextmanager
-def _one_line(name: Path | str) -> Iterator[None]:
+def named(name: Path | str) -> Iterator[None]:
+    """What goes wrong in writing to `name` is one line, a DistllmError; a pipe that broke stays as it is."""
     try:
         yield
     except BrokenPipeError:
