@@ -30,7 +30,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterab
     grid = Table(show_lines=False, header_style="bold", border_style="dim")
     right = set(numbers)
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        grid.add_column(safe(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*("" if value is None else safe(value) for value in row))
     return grid

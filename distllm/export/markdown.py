@@ -114,7 +114,7 @@ async def _ends(source: Source) -> AsyncIterator[list[str]]:
     async for row in source.failures():
         what = " / ".join(_inline(row[name]) for name in ("document", "prompt") if row[name])
         by = f", on {_inline(row['worker'])}" if row["worker"] else ""
-        yield [*title, f"- {what or 'a prompt'}: {_inline(row['error'] or '')} ({row['attempts']} attempts{by})"]
+        yield [*title, f"- {what or 'a prompt'}: {_inline(row['error'] or '')} ({_attempts(row['attempts'])}{by})"]
         title = []
     if not title:
         yield [""]
@@ -122,6 +122,10 @@ async def _ends(source: Source) -> AsyncIterator[list[str]]:
     async for row in source.unreadable():
         yield [*title, f"- {_inline(row['document'])}: {_inline(row['problem'])}"]
         title = []
+
+
+def _attempts(number: int) -> str:
+    return "1 attempt" if number == 1 else f"{number} attempts"
 
 
 def _quoted(text: str) -> str:

@@ -19,7 +19,7 @@ PAGE_CHARACTERS = 1_000_000
 """A page ends early once its texts and blobs are this long: its memory is bounded, however wide the cells."""
 
 _GRACE_SECONDS = 1.0
-_LONGEST_CELL = 256 * 1024 * 1024
+_LONGEST_CELL = 64 * 1024 * 1024
 _LONGEST_PATTERN = 1_000
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
@@ -136,7 +136,7 @@ def _refusal(error: Exception) -> DistllmError:
         remedy = "`select name, sql from sqlite_master` shows what there is"
     elif "too big" in said:
         remedy = "take less of it at once, with substr()"
-    return UsageError(f"this query cannot be run: {' '.join(said.split())}; {remedy}")
+    return UsageError(f"this query cannot be run: {' '.join(said.split()).rstrip('.')}; {remedy}")
 
 
 # Another program may have written what is no UTF-8.

@@ -234,3 +234,8 @@ def test_the_commands_formats_are_those_of_the_room() -> None:
     from distllm.export.formats import Format
 
     assert [each.value for each in ExportFormat] == [each.value for each in Format]
+
+
+def test_its_help_has_an_example(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "--help"]) == 0
+    assert "distllm export 1 --wide -o answers.csv" in capfd.readouterr().out

@@ -1,8 +1,10 @@
 """Twenty thousand answers are written in the memory of a few, and a file is whole or as it was."""
 
+import sqlite3
 import stat
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from distllm.domain.errors import DistllmError, UsageError
 from distllm.export.formats import Format, written
 from distllm.export.source import open_source
 from distllm.export.target import save
+from distllm.store import exports
 from distllm.store.reads import open_reader
 
 MEGABYTE = 1_000_000
@@ -54,6 +57,17 @@ async def test_a_page_is_whole_before_the_next_so_that_the_log_can_be_checkpoint
         async for _ in pieces:
             seen += 1
     assert seen == 5_000
+
+
+@pytest.mark.parametrize("name", ["_FILES", "_PROMPTS_OF_FILES", "_LOOSE_PROMPTS", "_FAILURES", "_UNREADABLE"])
+def test_no_page_costs_more_than_its_rows(twenty_thousand: Path, name: str) -> None:
+    values = {"job": 1, "after": 10, "rows": 5, "first": 10, "last": 20}
+    with closing(sqlite3.connect(twenty_thousand)) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {getattr(exports, name)}", values)]
+    assert plan
+    # The questions of one file are sorted, never its job.
+    whole = ("SCAN p", "SCAN r", "SCAN f", "SCAN a", "SCAN d", "USE TEMP B-TREE FOR ORDER BY")
+    assert not [step for step in plan if step.startswith(whole)], plan
 
 
 async def _pieces(*given: bytes | Exception) -> AsyncIterator[bytes]:
