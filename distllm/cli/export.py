@@ -44,6 +44,9 @@ def _stop_on_signals() -> None:
     task = asyncio.current_task()
     assert task is not None
     for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            # As nohup wants it.
+            continue
         asyncio.get_running_loop().add_signal_handler(each, task.cancel)
 
 
@@ -64,7 +67,8 @@ def _not_the_database(db: Path, output: Path) -> None:
 
 async def _export(db: Path, job_id: int, form: Format, wide: bool, output: Path | None) -> int:
     ticker = Ticker()
-    _stop_on_signals()
+    if output is not None:
+        _stop_on_signals()
     async with open_reader(db) as reader:
         source = await open_source(reader, job_id, wide)
         if output is not None or not sys.stdout.isatty():
@@ -109,12 +113,14 @@ def _report(source: Source, form: Format, output: Path | None) -> None:
     if left or not source.job["submitted"]:
         state = source.job["state"] if source.job["submitted"] else "still being built"
         notes.append(f"{count(left, 'answer')} still missing: job {job} is {state}")
-    listed = "listed at the end" if form in (Format.MARKDOWN, Format.HTML) else f"`distllm status {job}` says why"
+    report = form in (Format.MARKDOWN, Format.HTML)
     if states["failed"]:
+        listed = "listed at the end" if report else f'distllm query "select * from failures where job_id = {job}"'
         notes.append(f"{count(states['failed'], 'prompt')} failed: {listed}")
     if states["cancelled"]:
         notes.append(f"{count(states['cancelled'], 'prompt')} cancelled")
     if source.job["unreadable"]:
+        listed = "listed at the end" if report else f"distllm status {job}"
         notes.append(f"{count(source.job['unreadable'], 'file')} could not be read: {listed}")
     if source.too_long_for_excel:
         notes.append(

@@ -19,6 +19,7 @@ PAGE_CHARACTERS = 1_000_000
 """A page ends early once its texts and blobs are this long: its memory is bounded, however wide the cells."""
 
 _GRACE_SECONDS = 1.0
+_INTERRUPTS = 10
 _LONGEST_CELL = 64 * 1024 * 1024
 _LONGEST_PATTERN = 1_000
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
@@ -77,11 +78,14 @@ class Query:
         try:
             value, error = ended.get(timeout=max(self._left, 0.0))
         except (queue.Empty, KeyboardInterrupt) as stopped:
-            self._connection.interrupt()
             self.stuck = True
-            with suppress(queue.Empty):
-                ended.get(timeout=_GRACE_SECONDS)
-                self.stuck = False
+            # Again and again: an interrupt before the statement has begun is without effect.
+            for _ in range(_INTERRUPTS):
+                self._connection.interrupt()
+                with suppress(queue.Empty):
+                    ended.get(timeout=_GRACE_SECONDS / _INTERRUPTS)
+                    self.stuck = False
+                    break
             if isinstance(stopped, KeyboardInterrupt):
                 raise
             raise DistllmError(
@@ -129,7 +133,7 @@ def _only_reading(action: int, first: str | None, second: str | None, *_: str | 
 
 def _refusal(error: Exception) -> DistllmError:
     said = "it is not valid UTF-8" if isinstance(error, UnicodeError) else str(error)
-    if "malformed" in said:
+    if "image is malformed" in said:
         return DistllmError(f"the database is damaged: {said}; `distllm db check` tells how far")
     remedy = "only SELECT statements are"
     if said.startswith("no such"):

@@ -59,8 +59,8 @@ def test_to_a_file_whose_name_says_the_format(small: Path, in_folder: Path, capf
     assert [row["document"] for row in rows] == ["0.txt", "1.txt", "2.txt"]
     assert done.err.splitlines() == [
         "1 answer still missing: job 1 is running",
-        "1 prompt failed: `distllm status 1` says why",
-        "1 file could not be read: `distllm status 1` says why",
+        '1 prompt failed: distllm query "select * from failures where job_id = 1"',
+        "1 file could not be read: distllm status 1",
         "1 cell longer than the 32,767 characters that Excel keeps: --format jsonl or html for all of it elsewhere",
     ]
     assert [each.name for each in in_folder.iterdir()] == ["answers.csv"]
