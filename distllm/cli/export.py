@@ -107,7 +107,9 @@ async def _for_a_terminal(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _report(source: Source, form: Format, output: Path | None) -> None:
     job, states = source.job["job_id"], source.states
     if output is not None:
-        out.print(safe(f"{count(states['done'], 'answer')} of job {job} written to {output}"), soft_wrap=True)
+        # What is no file may be standard output by another name.
+        said = out if output.is_file() else err
+        said.print(safe(f"{count(states['done'], 'answer')} of job {job} written to {output}"), soft_wrap=True)
     notes = []
     left = states["pending"] + states["leased"]
     if left or not source.job["submitted"]:

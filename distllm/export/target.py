@@ -15,34 +15,38 @@ from distllm.domain.errors import DistllmError, UsageError
 async def save(pieces: AsyncIterator[bytes], path: Path) -> None:
     """Write all of `pieces` to a file; whatever happens, it is either whole or as it was before.
 
-    Raises DistllmError if it cannot be written, UsageError if it is a folder or lies in none.
+    A device or a pipe cannot be replaced: it is written itself. Raises DistllmError if it cannot be written,
+    UsageError if it is a folder or lies in none.
     """
     with named(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("wb") as device:
+                await _write(pieces, device)
+            return
         target = path.resolve()
         if target.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
         if not target.parent.is_dir():
             raise UsageError(f"the folder {path.parent} does not exist: make it, or name another file")
         with _replaced(target) as file:
-            async for piece in pieces:
-                file.write(piece)
+            await _write(pieces, file)
 
 
 async def print_to(pieces: AsyncIterator[bytes], out: BinaryIO) -> None:
     """Write `pieces` to a stream that others read. A reader that has gone away is BrokenPipeError."""
     with named("standard output"):
-        async for piece in pieces:
-            out.write(piece)
+        await _write(pieces, out)
         out.flush()
+
+
+async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> None:
+    async for piece in pieces:
+        file.write(piece)
 
 
 @contextmanager
 def _replaced(target: Path) -> Iterator[BinaryIO]:
-    """A file beside `target` that takes its place at the end, with its rights. A device or a pipe is written itself."""
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            yield file
-        return
+    """A file beside `target` that takes its place at the end, with its rights."""
     temporary = target.with_name(f".distllm-{secrets.token_hex(6)}.part")
     try:
         with temporary.open("xb") as file:

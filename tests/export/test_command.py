@@ -209,6 +209,14 @@ async def test_a_kill_leaves_the_old_file_whole(cli: Cli, twenty_thousand: Path)
     assert (cli.folder / "a.html").read_bytes().endswith(b"</html>\n")
 
 
+async def test_standard_output_may_be_called_by_its_name(cli: Cli, small: Path) -> None:
+    done = await cli.run("--db", str(small), "export", "1", "--format", "csv", "-o", "/dev/stdout")
+    assert done.code == 0
+    assert done.out.startswith("\ufeffjob_id,job,document")
+    assert "written" not in done.out
+    assert "2 answers of job 1 written to /dev/stdout" in done.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_stop_leaves_the_old_file_and_no_other(cli: Cli, twenty_thousand: Path, number: signal.Signals) -> None:
     done = await stopped_in_the_middle(cli, twenty_thousand, number)
