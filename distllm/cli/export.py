@@ -111,10 +111,10 @@ def _report(source: Source, form: Format, output: Path | None) -> None:
         said = out if output.is_file() else err
         said.print(safe(f"{count(states['done'], 'answer')} of job {job} written to {output}"), soft_wrap=True)
     notes = []
-    left = states["pending"] + states["leased"]
-    if left or not source.job["submitted"]:
-        state = source.job["state"] if source.job["submitted"] else "still being built"
-        notes.append(f"{count(left, 'answer')} still missing: job {job} is {state}")
+    if not source.job["submitted"]:
+        notes.append(f"job {job} is still being built: files that are not read yet are missing")
+    if left := states["pending"] + states["leased"]:
+        notes.append(f"{count(left, 'answer')} still missing: job {job} is {source.job['state']}")
     report = form in (Format.MARKDOWN, Format.HTML)
     if states["failed"]:
         listed = "listed at the end" if report else f'distllm query "select * from failures where job_id = {job}"'

@@ -76,7 +76,7 @@ class Query:
         began = time.monotonic()
         threading.Thread(target=run, name="distllm-query", daemon=True).start()
         try:
-            value, error = ended.get(timeout=max(self._left, 0.0))
+            value, error = ended.get(timeout=min(max(self._left, 0.0), threading.TIMEOUT_MAX))
         except (queue.Empty, KeyboardInterrupt) as stopped:
             self.stuck = True
             # Again and again: an interrupt before the statement has begun is without effect.

@@ -119,6 +119,10 @@ def test_a_query_without_end_is_one_line(empty: Path, capfd: pytest.CaptureFixtu
     assert done.err.count("\n") == 1
 
 
+def test_a_query_may_have_all_the_time_there_is(empty: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(query(empty, "--json", "--timeout", "inf", "select 1 a", capfd=capfd).out) == [{"a": 1}]
+
+
 async def test_what_cannot_be_interrupted_is_left_behind(cli: Cli, empty: Path) -> None:
     """One call of a function takes as long as it takes: the command ends nevertheless."""
     shutil.copy(empty, cli.database)

@@ -15,9 +15,10 @@ import pytest
 
 from distllm.cli.app import run
 from distllm.domain.models import ErrorClass
+from distllm.store.submissions import create_job
 from tests.cli.conftest import DISTLLM, Cli, Done
 from tests.export.export_kit import answer
-from tests.store.store_kit import Store, add_job, paper
+from tests.store.store_kit import NOW, Store, add_job, paper, request, save_all
 
 OLD = b"what was there before"
 
@@ -102,6 +103,16 @@ def test_a_mistake_is_one_line(
     assert all(word in one_line(done) for word in words), done.err
     assert small.read_bytes() == before
     assert list(in_folder.iterdir()) == []
+
+
+def test_a_job_that_is_still_being_built(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    job_id = store.write(lambda tx: create_job(tx, request(["a.txt", "b.txt"]), NOW))
+    save_all(store, job_id, [paper("one")])
+    done = export(store.path, "1", "--format", "jsonl", "--wide", capfd=capfd)
+    assert done.code == 0
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [(row["document"], row["note"]) for row in rows] == [("a.txt", "not asked yet"), ("b.txt", "not read yet")]
+    assert done.err == "job 1 is still being built: files that are not read yet are missing\n"
 
 
 def test_an_export_never_makes_a_database(in_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
