@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130
 _OF_THE_DATABASE = ("", "-wal", "-shm", "-journal", "-writer", "-coordinator")
 
 
-def export_job(db: Path, job_id: int, form: str | None, wide: bool, output: Path | None) -> int:
+def export_job(db: Path, job_id: int, form: Format | None, wide: bool, output: Path | None) -> int:
     """Write a job's answers to a file or to standard output."""
     if output == Path("-"):
         output = None
@@ -50,8 +50,8 @@ def _stop_on_signals() -> None:
         asyncio.get_running_loop().add_signal_handler(each, task.cancel)
 
 
-def _format(form: str | None, output: Path | None) -> Format:
-    wanted = Format(form) if form else format_of(output) if output else None
+def _format(form: Format | None, output: Path | None) -> Format:
+    wanted = form or (format_of(output) if output else None)
     if wanted is None:
         where = f"{output.name!r} does not say a format" if output else "no format is given"
         raise UsageError(f"{where}: add --format with one of {', '.join(Format)}")

@@ -1,11 +1,12 @@
-"""The formats by name, and what turns a job into each."""
+"""The formats by name, and what turns a job into each: imported when it is needed, since the names are for help."""
 
 from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from distllm.export.source import Source
+if TYPE_CHECKING:
+    from distllm.export.source import Source
 
 
 class Format(StrEnum):
@@ -35,7 +36,7 @@ def format_of(path: Path) -> Format | None:
     return _SUFFIXES.get(path.suffix.lower())
 
 
-def written(source: Source, form: Format, wide: bool) -> AsyncIterator[bytes]:
+def written(source: "Source", form: Format, wide: bool) -> AsyncIterator[bytes]:
     """A job in a format; text formats end each piece where a character ends. Raises DistllmError without pyarrow."""
     match form:
         case Format.JSONL:

@@ -248,13 +248,6 @@ async def test_a_run_that_goes_on_is_exported_as_far_as_it_is(cli: Cli, small: P
     assert len(done.out.splitlines()) == 2
 
 
-def test_the_commands_formats_are_those_of_the_room() -> None:
-    from distllm.cli.commands.answers import ExportFormat
-    from distllm.export.formats import Format
-
-    assert [each.value for each in ExportFormat] == [each.value for each in Format]
-
-
 def test_its_help_has_an_example(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["export", "--help"]) == 0
     assert "distllm export 1 --wide -o answers.csv" in capfd.readouterr().out

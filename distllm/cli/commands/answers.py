@@ -7,19 +7,10 @@ from typing import Annotated
 import typer
 
 from distllm.cli.root import JobNumber, Json, app, finish, given
+from distllm.export.formats import Format
 
 
-class ExportFormat(StrEnum):
-    """What answers are taken away as."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    HTML = "html"
-    PARQUET = "parquet"
-
-
-class Format(StrEnum):
+class Printed(StrEnum):
     """How a table is printed."""
 
     TABLE = "table"
@@ -47,7 +38,7 @@ def results(
 def export(
     job: JobNumber,
     output_format: Annotated[
-        ExportFormat | None, typer.Option("--format", help="What to write; without it, what the file's name says.")
+        Format | None, typer.Option("--format", help="What to write; without it, what the file's name says.")
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="One row a document, one column a question.")] = False,
     output: Annotated[
@@ -69,7 +60,7 @@ def export(
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement.")],
-    output: Annotated[Format, typer.Option("--format", help="How to print the rows.")] = Format.TABLE,
+    output: Annotated[Printed, typer.Option("--format", help="How to print the rows.")] = Printed.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     limit: Annotated[
         int | None,
@@ -86,4 +77,4 @@ def query(
     """
     from distllm.cli.query import show_query
 
-    finish(show_query(given.db, sql, Format.JSON.value if as_json else output.value, limit, timeout))
+    finish(show_query(given.db, sql, Printed.JSON.value if as_json else output.value, limit, timeout))
