@@ -17,7 +17,7 @@ from tests.fakes.server import FakeServer
 ROOT = Path(__file__).parents[2]
 REAL = "SmolLM2-135M-Instruct.Q4_1"
 ALIASES = {"small": [REAL, "smol:latest", "smol-studio"]}
-PAPERS, QUESTIONS = 15, ("What?", "How?", "Why?")
+PAPERS, MORE, QUESTIONS = 15, 12, ("What?", "How?", "Why?")
 
 
 @asynccontextmanager
@@ -47,12 +47,12 @@ def answered(cli: Cli) -> dict[str, int]:
 @pytest.mark.timeout(240)
 async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cli) -> None:
     async with AsyncExitStack() as stack:
-        chat = await stack.enter_async_context(FakeServer(kind="ollama", model="smol:latest", seconds_per_token=0.1))
+        chat = await stack.enter_async_context(FakeServer(kind="ollama", model="smol:latest", seconds_per_token=0.5))
         generate = await stack.enter_async_context(
-            FakeServer(kind="ollama", model="smol:latest", seconds_per_token=0.1)
+            FakeServer(kind="ollama", model="smol:latest", seconds_per_token=0.5)
         )
         studio = await stack.enter_async_context(
-            FakeServer(kind="lm_studio", model="smol-studio", seconds_per_token=0.1)
+            FakeServer(kind="lm_studio", model="smol-studio", seconds_per_token=0.5)
         )
         _, other_port = await stack.enter_async_context(llama_server())
         killed, port = await stack.enter_async_context(llama_server())
@@ -76,7 +76,7 @@ async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cl
             # The job goes on until the one that was killed is back, and has new work.
             fake.seconds_per_token = 4.0
         await stack.enter_async_context(llama_server(port))
-        for number in range(2):
+        for number in range(MORE):
             cli.write(f"more/{number}.txt", f"number {number} " * 30)
         await cli.run("submit", "--detach", "more", *ask, "--model", "small", "--max-tokens", "12")
         await cli.until(lambda: answered(cli)["llama"] > before)
@@ -88,8 +88,8 @@ async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cl
     assert "worker llama" in done.err
     found = answered(cli)
     assert found.keys() == {"llama", "llama-raw", "ollama", "ollama-raw", "studio"}, found
-    assert sum(found.values()) == (PAPERS + 2) * len(QUESTIONS)
-    assert cli.rows("SELECT count(DISTINCT document || prompt) FROM answers") == [((PAPERS + 2) * len(QUESTIONS),)]
+    assert sum(found.values()) == (PAPERS + MORE) * len(QUESTIONS)
+    assert cli.rows("SELECT count(DISTINCT document || prompt) FROM answers") == [((PAPERS + MORE) * len(QUESTIONS),)]
     assert {seen.path for seen in generate.requests} == {"/api/generate"}
     assert {seen.path for seen in chat.requests} == {"/api/chat"}
     assert cli.rows("SELECT max(failures) FROM prompts")[0][0] <= 1
