@@ -38,7 +38,7 @@ def load(group: str, name: str) -> Any:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What stands in an error line beside a name that is not known: the names that are, and the nearest."""
-    names = sorted(known)
+    names = sorted({str(each) for each in known})
     listed = f"one of {', '.join(names)}" if names else "the name that an installed package offers, and none does"
-    near = get_close_matches(name, names, n=1)
+    near = get_close_matches(name.lower().replace("-", "_"), names, n=1)
     return f"{listed} (did you mean {near[0]!r}?)" if near else listed

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from distllm.cli.commands import answers, jobs
-from distllm.cli.root import app
+from distllm.cli.root import StoppedError, app
 from distllm.domain.errors import DistllmError
 
 __all__ = ["answers", "jobs", "run"]
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "distllm")
         return _complain(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt, StoppedError):
         typer.echo("distllm: interrupted; what was stored is kept, and `distllm resume` goes on with it", err=True)
         return 130
     except BrokenPipeError:

@@ -18,8 +18,19 @@ ORDER = (
 )
 
 
+class StoppedError(Exception):
+    """Ctrl-C where a command has no better answer to it; typer's own is silent."""
+
+
 class InOrder(TyperGroup):
     """Lists the commands as a person meets them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise StoppedError from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in `ORDER`."""

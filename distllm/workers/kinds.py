@@ -4,12 +4,11 @@ A package adds one through the entry-point group `distllm.workers`: the name is 
 configuration, the value a class that is made as `Worker` is.
 """
 
-from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, assert_never
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.models import WorkerType
+from distllm.plugins import installed, load, suggestion
 
 if TYPE_CHECKING:
     from distllm.workers.base import Worker
@@ -43,14 +42,12 @@ def find_kind(name: str) -> WorkerType | str:
     """
     if name in list(WorkerType):
         return WorkerType(name)
-    added = _added()
+    added = installed(GROUP)
     if name in added:
         return name
-    kinds = [*WorkerType, *added]
-    close = get_close_matches(name.lower().replace("-", "_"), kinds, n=1, cutoff=0.7)
-    meant = SPOKEN_OF_AS.get(name.lower()) or (close[0] if close else None)
-    hint = f"; did you mean {str(meant)!r}?" if meant else ""
-    raise ValueError(f"no kind of worker is called {name!r}{hint} (there are {', '.join(sorted(kinds))})")
+    meant = SPOKEN_OF_AS.get(name.lower())
+    hint = f"{str(meant)!r} speaks to it" if meant else suggestion(name, [*WorkerType, *added])
+    raise ValueError(f"no kind of worker is called {name!r}: {hint}")
 
 
 def default_port(kind: WorkerType | str) -> int | None:
@@ -93,20 +90,7 @@ def adapter(kind: WorkerType | str) -> "type[Worker]":
 def _load(name: str) -> "type[Worker]":
     from distllm.workers.base import Worker
 
-    entry = _added().get(name)
-    if entry is None:
-        raise DistllmError(f"no installed package adds workers of the type {name!r}")
-    package = entry.dist.name if entry.dist else entry.module
-    try:
-        found = entry.load()
-    except Exception as error:
-        line = f"the package {package} adds the worker type {name!r}, but cannot be loaded: {error}"
-        raise DistllmError(" ".join(line.split())) from error
+    found = load(GROUP, name)
     if not (isinstance(found, type) and issubclass(found, Worker)):
-        raise DistllmError(f"the package {package} adds the worker type {name!r}, but {entry.value} is no Worker")
+        raise DistllmError(f"a package adds the worker type {name!r}, but {found!r} is no Worker; mend or remove it")
     return found
-
-
-def _added() -> dict[str, EntryPoint]:
-    """What packages add; none can replace a kind that distllm knows itself."""
-    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in list(WorkerType)}

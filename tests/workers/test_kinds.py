@@ -11,6 +11,7 @@ from distllm.domain.errors import DistllmError, UsageError
 from distllm.domain.models import WorkerType
 from distllm.workers.base import Worker
 from distllm.workers.kinds import adapter, default_port
+from tests.packages import install
 
 CODE = """
 from distllm.workers.openai import OpenAIWorker
@@ -25,14 +26,9 @@ nothing = print
 @pytest.fixture
 def _added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that adds kinds of server."""
-    info = tmp_path / "site" / "more_servers-1.0.dist-info"
-    info.mkdir(parents=True)
-    (tmp_path / "site" / "more_servers.py").write_text(CODE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more-servers\nVersion: 1.0\n")
     kinds = {"parrot": "Parrot", "portless": "Portless", "none": "nothing", "gone": "Gone", "ollama": "Parrot"}
-    entries = "\n".join(f"{name} = more_servers:{value}" for name, value in kinds.items())
-    (info / "entry_points.txt").write_text(f"[distllm.workers]\n{entries}\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
+    entries = {name: f"more_servers:{value}" for name, value in kinds.items()}
+    install(tmp_path / "site", monkeypatch, "more_servers", CODE, {"distllm.workers": entries})
 
 
 def load(tmp_path: Path, **worker: Any) -> Config:
@@ -71,15 +67,12 @@ def test_every_kind_has_an_adapter(kind: WorkerType) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        (
-            "parot",
-            "did you mean 'parrot'? (there are embedded, gone, lm_studio, none, ollama, openai, parrot, portless)",
-        ),
+        ("parot", "gone, lm_studio, none, ollama, openai, parrot, portless (did you mean 'parrot'?)"),
         ("olama", "did you mean 'ollama'?"),
         ("LM-Studio", "did you mean 'lm_studio'?"),
-        ("llama.cpp", "did you mean 'openai'?"),
-        ("vLLM", "did you mean 'openai'?"),
-        ("chatgpt", "is called 'chatgpt' (there are"),
+        ("llama.cpp", "'openai' speaks to it"),
+        ("vLLM", "'openai' speaks to it"),
+        ("chatgpt", "is called 'chatgpt': one of embedded, "),
         (7, "must be the name of a kind"),
     ],
 )
