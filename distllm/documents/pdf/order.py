@@ -48,31 +48,31 @@ def _cut(lines: list[Line], depth: int = 0) -> list[Line]:
 
 
 def _at_gutter(lines: list[Line]) -> tuple[list[Line], list[Line]] | None:
-    """Cut at the widest white from top to bottom that no line crosses, if columns stand on both sides."""
-    middle = _widest_white(((line.left, line.right) for line in lines), _LEAST_GUTTER)
-    if middle is None:
-        return None
-    sides = [line for line in lines if line.right <= middle], [line for line in lines if line.left >= middle]
-    return sides if all(_is_column(side) for side in sides) else None
+    """Cut at the widest white from top to bottom that no line crosses and that has columns on both sides."""
+    # A page number beside the columns may have more white around it than they have between them.
+    for middle in _whites(((line.left, line.right) for line in lines), _LEAST_GUTTER):
+        sides = [line for line in lines if line.right <= middle], [line for line in lines if line.left >= middle]
+        if all(_is_column(side) for side in sides):
+            return sides
+    return None
 
 
 def _at_gap(lines: list[Line]) -> tuple[list[Line], list[Line]] | None:
     """Cut at the widest white from left to right."""
-    middle = _widest_white(((line.bottom, line.top) for line in lines), 0.0)
-    if middle is None:
-        return None
-    return [line for line in lines if line.bottom >= middle], [line for line in lines if line.bottom < middle]
+    for middle in _whites(((line.bottom, line.top) for line in lines), 0.0):
+        return [line for line in lines if line.bottom >= middle], [line for line in lines if line.bottom < middle]
+    return None
 
 
-def _widest_white(spans: Iterable[tuple[float, float]], least: float) -> float | None:
-    """Find the middle of the widest stretch between the spans, wider than `least`, that none covers."""
-    widest, middle = least, None
+def _whites(spans: Iterable[tuple[float, float]], least: float) -> list[float]:
+    """Find the middles of the stretches between the spans, wider than `least`, that none covers; widest first."""
+    found: list[tuple[float, float]] = []
     covered: float | None = None
     for start, end in sorted(spans):
-        if covered is not None and start - covered > widest:
-            widest, middle = start - covered, (start + covered) / 2
+        if covered is not None and start - covered > least:
+            found.append((start - covered, (start + covered) / 2))
         covered = end if covered is None else max(covered, end)
-    return middle
+    return [middle for _, middle in sorted(found, key=lambda white: -white[0])]
 
 
 def _is_column(lines: list[Line]) -> bool:

@@ -13,7 +13,7 @@ _MOST_LETTERS = 300
 _LARGER = 1.1
 _JUNK = re.compile(
     r"no job name|cmbx\d|arxiv:|paper title|use style|microsoft word|untitled|^proceedings of|^pii:"
-    r"|powerpoint presentation|\bjournal of\b|\(page \d+\)$|\.(?:docx?|dvi|tex|pdf|qxd|indd|ps)\b",
+    r"|powerpoint presentation|^r graphics output|\bjournal of\b|\(page \d+\)$|\.(?:docx?|dvi|tex|pdf|qxd|indd|ps)\b",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
