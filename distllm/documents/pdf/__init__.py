@@ -1,6 +1,8 @@
 """PDF to text: lines with boxes, their order, the characters cleaned, paragraphs, a title.
 
     lines       what PDFium finds on a page, as lines with boxes, in the order they were drawn
+    spaces      the spaces of a line, by the white between its letters
+    dingbats    letters of bitmap fonts that PDFium takes for dingbats
     order       the same lines in the order to read them
     clean       characters as people write them; words that a line's end has split
     heads       running heads and page numbers
@@ -16,6 +18,7 @@ import pypdfium2 as pdfium
 
 from distllm.documents.extract import Extract, refuse
 from distllm.documents.pdf.clean import Hyphens, clean_characters
+from distllm.documents.pdf.dingbats import decipher
 from distllm.documents.pdf.heads import set_heads_aside
 from distllm.documents.pdf.lines import Line, read_lines
 from distllm.documents.pdf.order import reading_order
@@ -67,6 +70,7 @@ def _read_pages(document: pdfium.PdfDocument) -> list[list[Line]]:
             continue
         finally:
             page.close()
-        cleaned = (replace(line, text=clean_characters(line.text)) for line in lines)
+        texts = decipher(line.text for line in lines)
+        cleaned = (replace(line, text=clean_characters(text)) for line, text in zip(lines, texts, strict=True))
         pages.append([line for line in cleaned if line.text])
     return pages

@@ -9,6 +9,8 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
+from distllm.documents.pdf.spaces import Glyph, respace
+
 _LINE_ENDS = (10, 13)
 HYPHEN = "\x02"
 """PDFium's mark for a hyphen that stands at a line's end because a word is split there."""
@@ -65,6 +67,7 @@ class _PageReader:
         self._edges = [ctypes.c_double() for _ in range(4)]
         self._point = [ctypes.c_double() for _ in range(2)]
         self._matrix = pdfium_c.FS_MATRIX()
+        self._room = pdfium_c.FS_RECTF()
 
     def lines(self) -> list[tuple[Line, int]]:
         """Give each line with the quarter turns that its letters are turned by, anticlockwise."""
@@ -86,8 +89,8 @@ class _PageReader:
                 continue
             if code < 0x110000:
                 text.append(chr(code))
-            if code > 32:
-                visible.append(number)
+                if code > 32:
+                    visible.append(number)
             if code == ord(HYPHEN):
                 flush()
         flush()
@@ -99,16 +102,28 @@ class _PageReader:
         boxes = [self._box(first), self._box(last)]
         top = max(self._box(middle)[3], boxes[0][3], boxes[1][3])
         sample = (first, middle, last)
+        size = round(median(self._size(number) for number in sample), 2)
+        turns = self._turns(middle)
+        if not turns and size:
+            text = respace(text, self._glyphs(text, visible), size)
         line = Line(
             left=min(box[0] for box in boxes),
             bottom=min(box[1] for box in boxes),
             right=max(box[2] for box in boxes),
             top=top,
             baseline=median(self._origin(number)[1] for number in sample),
-            size=round(median(self._size(number) for number in sample), 2),
+            size=size,
             text=text,
         )
-        return line, self._turns(middle)
+        return line, turns
+
+    def _glyphs(self, text: str, visible: list[int]) -> list[Glyph]:
+        room, handle, box = self._room, self._handle, pdfium_c.FPDFText_GetLooseCharBox
+        glyphs = []
+        for character, number in zip((each for each in text if each > " "), visible, strict=True):
+            box(handle, number, room)
+            glyphs.append(Glyph(character, room.left, room.right))
+        return glyphs
 
     def _box(self, number: int) -> tuple[float, float, float, float]:
         left, right, bottom, top = self._edges
