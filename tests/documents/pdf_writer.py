@@ -30,6 +30,11 @@ def write_pdf(
     return _assemble(contents, list(range(len(contents))), title, locked, lost_pages)
 
 
+def write_raw_pdf(content: bytes, names: bytes = b"") -> bytes:
+    """Make a PDF of one page with this content; `names` are differences to the names of the font's glyphs."""
+    return _assemble([content], [0], None, False, 0, names)
+
+
 def write_slow_pdf(pages: int) -> bytes:
     """Make a small PDF that takes some 20 ms for each of its pages."""
     words = [f"line {number} has many words that take their time" for number in range(300)]
@@ -43,14 +48,20 @@ def _show(words: Words) -> bytes:
 
 
 def _assemble(
-    contents: Sequence[bytes], used: Sequence[int], title: str | None, locked: bool, lost_pages: int
+    contents: Sequence[bytes],
+    used: Sequence[int],
+    title: str | None,
+    locked: bool,
+    lost_pages: int,
+    names: bytes = b"",
 ) -> bytes:
     first_page = 5 + len(contents)
     kids = [first_page + number for number in range(len(used) + lost_pages)]
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count %d /Kids [%s] >>" % (len(kids), b" ".join(b"%d 0 R" % kid for kid in kids)),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica"
+        b" /Encoding << /BaseEncoding /WinAnsiEncoding /Differences [%s] >> >>" % names,
         b"<< /Title (%s) >>" % (title or "").encode("cp1252"),
         *(b"<< /Length %d >> stream\n%s\nendstream" % (len(content), content) for content in contents),
         *(

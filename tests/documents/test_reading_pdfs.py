@@ -7,7 +7,7 @@ import pytest
 
 from distllm.documents import DocumentReader
 from distllm.domain.models import Document
-from tests.documents.pdf_writer import Words, column, write_pdf
+from tests.documents.pdf_writer import Words, column, write_pdf, write_raw_pdf
 
 Read = Callable[[bytes], Awaitable[Document]]
 
@@ -59,6 +59,12 @@ async def test_a_sentence_goes_on_over_the_page_and_the_footnote_comes_after_it(
     assert text == COLUMNS + "\n\n1 A footnote in small type."
 
 
+async def test_a_page_number_beside_the_columns_hides_no_gutter(read: Read) -> None:
+    title = [Words(50, 760, "A title that stands over both of the columns of this page", 16)]
+    drawn = [Words(575, 676, "19"), *column(240, 700, RIGHT), *column(50, 700, LEFT), *title]
+    assert COLUMNS in await text_of(read, drawn)
+
+
 async def test_indents_and_gaps_begin_paragraphs(read: Read) -> None:
     block = [
         "First it was said that a line is no",
@@ -88,6 +94,47 @@ async def test_split_words_are_joined_as_the_document_writes_them(read: Read) ->
     assert "stands here is read-write, which" in text
 
 
+async def test_a_compound_keeps_its_hyphen_where_a_line_ends(read: Read) -> None:
+    lines = [
+        "A frequency has a domain, and this domain a frequency, so in the frequency-",
+        "domain it is an order of size, and for an order-of-",
+        "magnitude estimate it is easy to see that char-",
+        "acters are no compound of char-",
+        "acters.",
+    ]
+    text = await text_of(read, column(50, 700, lines))
+    assert "in the frequency-domain it is" in text
+    assert "an order-of-magnitude estimate" in text
+    assert "that characters are no compound of characters." in text
+
+
+async def test_the_second_line_of_an_entry_that_hangs_belongs_to_it(read: Read) -> None:
+    entries = [
+        ("Aname, A. (1999) Of the many things that can be said about the", "subject of this. Journal of Tests."),
+        ("Bname, B. (2001) What else there was that could be said about it", "and of others. Journal of Tests."),
+    ]
+    lines = [
+        Words(50 + 12 * turn, 700 - 12 * (2 * number + turn), line)
+        for number, entry in enumerate(entries)
+        for turn, line in enumerate(entry)
+    ]
+    assert (await text_of(read, lines)).split("\n\n") == [" ".join(entry) for entry in entries]
+
+
+async def test_words_that_only_white_parts_are_parted(read: Read) -> None:
+    # As troff sets them: with white by the spacing of two letters, and a space that the next letter stands upon.
+    shown = b"(so that others can enjo) Tj 3.6 Tc (y) Tj 0 Tc (the early) Tj [( Dev ) 290 (elopment of it)] TJ"
+    text = (await read(write_raw_pdf(b"BT /F1 10 Tf 50 700 Td " + shown + b" ET"))).text
+    assert text == "so that others can enjoy the early Development of it"
+
+
+async def test_letters_that_come_as_dingbats_are_read(read: Read) -> None:
+    names = b" ".join(b"%d /a%d" % (code, code) for code in b"abcdefghilmnopqrstuvwyT,.")
+    line = b"(The penalized is read as a sum of squares, which all of them were.) Tj"
+    document = await read(write_raw_pdf(b"BT /F1 10 Tf 50 700 Td " + line + b" ET", names))
+    assert document.text == "The penalized is read as a sum of squares, which all of them were."
+
+
 async def test_running_heads_are_kept_once_and_page_numbers_never(read: Read) -> None:
     pages = [
         [
@@ -103,6 +150,17 @@ async def test_running_heads_are_kept_once_and_page_numbers_never(read: Read) ->
     assert text.endswith("the line f of them,")
     assert text.count("the line f of them,") == 4
     assert not any(text.count(f" {number} ") for number in range(2, 5))
+
+
+async def test_a_section_named_before_the_running_head_is_no_text_either(read: Read) -> None:
+    names = ["", "METHODS ", "RESULTS ", "SUMMARY "]
+    pages = [
+        [Words(200, 800, f"{name}THE PAPER OF TESTS"), *column(50, 700 - 9 * number, FILLER)]
+        for number, name in enumerate(names)
+    ]
+    text = await text_of(read, *pages)
+    assert text.count("the line f of them, Words to fill the page are here, the line a of them,") == 3
+    assert text.count("THE PAPER OF TESTS") == 4
 
 
 async def test_rows_of_a_table_stay_rows(read: Read) -> None:

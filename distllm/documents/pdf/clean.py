@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from distllm.documents.pdf.lines import HYPHEN
 
@@ -23,7 +24,8 @@ _LIGATURES = {
 }
 # A lone T1 code is no ligature but a sign of some other font.
 _LIGATURE = re.compile("[\ufb00-\ufb06]|(?<=[A-Za-z])[\x1b-\x1f]|[\x1b-\x1f](?=[a-z])")
-_BULLET = re.compile("[\uf0b7\uf0a7]")
+# The last is the place of the bullet in TeX's TS1 encoding.
+_BULLET = re.compile("[\uf0b7\uf0a7]|^\\s*\x88(?=\\s)")
 _UNREADABLE = re.compile("[\x00\x01\x03-\x08\x0b-\x1f\ufffd\ufffe\uffff\ue000-\uf8ff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -31,6 +33,7 @@ _SPLIT_END = re.compile(f"([^\\W\\d_]+)[{HYPHEN}\u00ad\u2010-]$")
 _SPLIT_START = re.compile(r"[^\W\d_]+")
 _IDEOGRAPH = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _LONGEST_WORD = 100
+_LONG_WORD = 4
 
 
 def clean_characters(text: str) -> str:
@@ -46,7 +49,13 @@ class Hyphens:
 
     def __init__(self, lines: Iterable[str]) -> None:
         """Count the words of all `lines` of a document."""
+        lines = list(lines)
         self._uses = Counter(word.lower() for line in lines for word in _WORD.findall(line))
+        # The halves of split words are no words.
+        for above, below in pairwise(lines):
+            split, start = _SPLIT_END.search(above, max(0, len(above) - _LONGEST_WORD)), _SPLIT_START.match(below)
+            if split and start:
+                self._uses.subtract((split[1].lower(), start[0].lower()))
 
     def meet(self, above: str, below: str, glue: str = " ") -> tuple[str, str]:
         """Say how a line goes on in the one below it: as which text, and with what between the two.
@@ -55,12 +64,26 @@ class Hyphens:
         """
         split, start = _SPLIT_END.search(above, max(0, len(above) - _LONGEST_WORD)), _SPLIT_START.match(below)
         if split and start:
-            solid, with_hyphen = f"{split[1]}{start[0]}", f"{split[1]}-{start[0]}"
-            kept = "-" if self._uses[with_hyphen.lower()] > self._uses[solid.lower()] else ""
+            first, second = split[1].lower(), start[0].lower()
+            whole = first if above[split.start() - 1 : split.start()] == "-" else ""
+            whole = second if below[start.end() : start.end() + 1] == "-" else whole
+            kept = "-" if self._keeps_hyphen(first, second, whole) else ""
             return above[: split.end(1)] + kept, ""
         if _IDEOGRAPH.match(above[-1:]) and _IDEOGRAPH.match(below):
             return above, ""
         return above, glue
+
+    def _keeps_hyphen(self, first: str, second: str, whole: str) -> bool:
+        """Say whether two parts are a compound, as order-of-magnitude is, rather than halves of a word.
+
+        `whole` is the one that has a hyphen at its other side too, if any.
+        """
+        solid, hyphenated = self._uses[first + second], self._uses[f"{first}-{second}"]
+        if solid or hyphenated:
+            return hyphenated > solid
+        if whole:
+            return self._uses[whole] > 0
+        return all(len(word) >= _LONG_WORD and self._uses[word] > 1 for word in (first, second))
 
     @staticmethod
     def finish(text: str) -> str:

@@ -7,12 +7,13 @@ from itertools import pairwise
 from statistics import median
 
 from distllm.documents.pdf.clean import Hyphens
-from distllm.documents.pdf.lines import Line
+from distllm.documents.pdf.lines import HYPHEN, Line
 
 _SENTENCE_END = re.compile(r"[.!?:][\"'\u201d\u2019)\]]*$")
 _CAPTION = re.compile(r"(?:Figure|Fig\.|Table|Algorithm|Listing)\s*\d", re.IGNORECASE)
 _ITEM = re.compile(r"(?:[\u2022\u2013\u25aa\u25cf\u25e6*\u2212]|\[\w{1,12}\]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s")
 _NUMBER = re.compile(r"[\d.,%()\u00b1\u2212+-]*\d[\d.,%()\u00b1\u2212+-]*")
+_PLAIN_WORD = re.compile(f"[(\"'\u2018\u201c]*[^\\W\\d_]+(?:[-'\u2019][^\\W\\d_]+)*[-{HYPHEN})\"'\u2019\u201d,;:.]*")
 _LARGEST_STEP = 1.45
 _SAME_SIZE = 0.06
 _FULL_LINE = 0.75
@@ -176,6 +177,8 @@ class _Flow:
         if indent > 0:
             if indent > 8 * line.size or (is_second and _ITEM.match(above.text)):
                 return False
+            if line.text[:1].islower() and _is_prose(above.text) and not _ends_sentence(above.text):
+                return False
             if below is None:
                 return _ends_sentence(above.text)
             hangs = abs(below.left - line.left) <= least
@@ -207,6 +210,12 @@ def _is_row(text: str) -> bool:
     """Say whether a line looks like a row of a table: numbers for the most part."""
     words = text.split()
     return len(words) > 2 and 2 * sum(_is_number(word) for word in words) >= len(words)
+
+
+def _is_prose(text: str) -> bool:
+    """Say whether a line looks like part of a sentence: plain words for the most part."""
+    words = text.split()
+    return len(words) > 3 and 4 * sum(bool(_PLAIN_WORD.fullmatch(word)) for word in words) >= 3 * len(words)
 
 
 def _is_number(word: str) -> bool:
