@@ -65,6 +65,16 @@ async def test_a_page_number_beside_the_columns_hides_no_gutter(read: Read) -> N
     assert COLUMNS in await text_of(read, drawn)
 
 
+async def test_figures_side_by_side_do_not_part_the_columns_above_them_from_those_below(read: Read) -> None:
+    def text(x: float, letters: str) -> list[Words]:
+        lines = [f"the line {letter} of its column" for letter in letters]
+        return column(x, 700, lines[:6]) + column(x, 200, lines[6:])
+
+    head = [Words(50, 780, "A head that stands over both of the columns of it", 16)]
+    words = (await text_of(read, text(320, "mnopqrstuvwx") + text(50, "abcdefghijkl") + head)).split()
+    assert "".join(word for word in words if len(word) == 1 and word != "A") == "abcdefghijklmnopqrstuvwx"
+
+
 async def test_indents_and_gaps_begin_paragraphs(read: Read) -> None:
     block = [
         "First it was said that a line is no",

@@ -14,6 +14,7 @@ _LEAST_STEP_UP = 20.0
 _LEAST_GUTTER = 5.0
 _LEAST_COLUMN_HEIGHT = 20.0
 _LEAST_COLUMN_LINES = 2
+_LEAST_TEXT_LINES = 10
 _DEEPEST_CUT = 40
 
 
@@ -58,10 +59,21 @@ def _at_gutter(lines: list[Line]) -> tuple[list[Line], list[Line]] | None:
 
 
 def _at_gap(lines: list[Line]) -> tuple[list[Line], list[Line]] | None:
-    """Cut at the widest white from left to right."""
-    for middle in _whites(((line.bottom, line.top) for line in lines), 0.0):
-        return [line for line in lines if line.bottom >= middle], [line for line in lines if line.bottom < middle]
-    return None
+    """Cut at the white from left to right that frees most lines of what crosses their gutter, else at the widest.
+
+    A heading over both columns goes before figures that stand side by side, which leave more white.
+    """
+    cuts = [
+        ([line for line in lines if line.bottom >= middle], [line for line in lines if line.bottom < middle])
+        for middle in _whites(((line.bottom, line.top) for line in lines), 0.0)
+    ]
+    return max(cuts, key=lambda parts: max(map(_freed, parts)), default=None)
+
+
+def _freed(lines: list[Line]) -> int:
+    """Count the lines that a gutter parts into columns of text, which a table's are too short to be."""
+    sides = _at_gutter(lines)
+    return len(lines) if sides and min(map(len, sides)) >= _LEAST_TEXT_LINES else 0
 
 
 def _whites(spans: Iterable[tuple[float, float]], least: float) -> list[float]:
