@@ -8,7 +8,7 @@ from distllm.documents.pdf.lines import Line
 
 _DIGITS = re.compile(r"\d+")
 _NUMBER_ALONE = re.compile(r"[\W_]*#[\W_]*")
-_EDGE_LINES = 2
+_EDGE_LINES = 4
 _FEWEST_PAGES = 3
 _LEAST_SHARE = 0.3
 _SAME_HEIGHT = 3.0
@@ -20,7 +20,7 @@ _Head = tuple[str, int]
 def set_heads_aside(pages: list[list[Line]]) -> list[list[Line]]:
     """Keep each running head where it comes first, aside of the text, and drop its returns.
 
-    A head is a line that stands, but for its digits, among the two highest or lowest of at least three pages
+    A head is a line that stands, but for its digits, among the four highest or lowest of at least three pages
     and 30 % of them, at one height; or that ends as such lines do, since a section's name may come before the
     paper's. Page numbers are dropped on all pages.
     """
