@@ -224,6 +224,9 @@ async def test_a_page_that_is_lost_costs_only_itself(read: Read) -> None:
     document = await read(write_pdf([column(50, 700, LEFT)], lost_pages=2))
     assert document.problem is None
     assert document.text.startswith("The left column")
+    assert document.text.endswith(
+        "\n\n[Of the file's 3 pages, 2, 3 could not be opened: what stands there is missing here.]"
+    )
     lost = await read(write_pdf([], lost_pages=2))
     assert lost.problem == "is not a PDF, or is damaged: none of its pages can be opened"
 

@@ -31,7 +31,7 @@ _FEWEST_CHARACTERS_A_PAGE = 50
 
 
 def extract_pdf(data: bytes) -> Extract:
-    """Read a PDF. Pages that cannot be loaded are left out as long as there are others."""
+    """Read a PDF. Pages that cannot be opened are left out as long as there are others; the text's end says so."""
     try:
         document = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:
@@ -40,7 +40,7 @@ def extract_pdf(data: bytes) -> Extract:
         return refuse("is not a PDF, or is damaged")
     try:
         count = len(document)
-        pages = _read_pages(document)
+        pages, lost = _read_pages(document)
         stated = document.get_metadata_dict().get("Title", "")
     finally:
         document.close()
@@ -53,24 +53,30 @@ def extract_pdf(data: bytes) -> Extract:
         return refuse(f"has {amount} on its {on_pages}: it is probably a scan; run it through OCR first", count)
     pages = set_heads_aside(pages)
     text = tidy(compose(pages, Hyphens(line.text for page in pages for line in page)))
+    if lost:
+        numbers = ", ".join(map(str, lost))
+        text += f"\n\n[Of the file's {count} pages, {numbers} could not be opened: what stands there is missing here.]"
     return Extract(text, choose_title(stated, pages[0]), count)
 
 
-def _read_pages(document: pdfium.PdfDocument) -> list[list[Line]]:
-    """Read the pages that can be loaded, each as its lines in reading order."""
+def _read_pages(document: pdfium.PdfDocument) -> tuple[list[list[Line]], list[int]]:
+    """Read the pages that can be opened, each as its lines in reading order; and tell the numbers of the others."""
     pages = []
+    lost = []
     for number in range(len(document)):
         try:
             page = document[number]
         except pdfium.PdfiumError:
+            lost.append(number + 1)
             continue
         try:
             lines = reading_order(read_lines(page))
         except pdfium.PdfiumError:
+            lost.append(number + 1)
             continue
         finally:
             page.close()
         texts = decipher(line.text for line in lines)
         cleaned = (replace(line, text=clean_characters(text)) for line, text in zip(lines, texts, strict=True))
         pages.append([line for line in cleaned if line.text])
-    return pages
+    return pages, lost
