@@ -30,9 +30,9 @@ def write_pdf(
     return _assemble(contents, list(range(len(contents))), title, locked, lost_pages)
 
 
-def write_raw_pdf(content: bytes, names: bytes = b"") -> bytes:
+def write_raw_pdf(content: bytes, names: bytes = b"", compressed: bool = False) -> bytes:
     """Make a PDF of one page with this content; `names` are differences to the names of the font's glyphs."""
-    return _assemble([content], [0], None, False, 0, names)
+    return _assemble([content], [0], None, False, 0, names, b"/Filter /FlateDecode" if compressed else b"")
 
 
 def write_slow_pdf(pages: int) -> bytes:
@@ -54,6 +54,7 @@ def _assemble(
     locked: bool,
     lost_pages: int,
     names: bytes = b"",
+    coding: bytes = b"",
 ) -> bytes:
     first_page = 5 + len(contents)
     kids = [first_page + number for number in range(len(used) + lost_pages)]
@@ -63,7 +64,7 @@ def _assemble(
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica"
         b" /Encoding << /BaseEncoding /WinAnsiEncoding /Differences [%s] >> >>" % names,
         b"<< /Title (%s) >>" % (title or "").encode("cp1252"),
-        *(b"<< /Length %d >> stream\n%s\nendstream" % (len(content), content) for content in contents),
+        *(b"<< /Length %d %s >> stream\n%s\nendstream" % (len(content), coding, content) for content in contents),
         *(
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents %d 0 R"
             b" /Resources << /Font << /F1 3 0 R >> >> >>" % (5 + number)

@@ -35,7 +35,7 @@ def respace(text: str, glyphs: Sequence[Glyph], size: float) -> str:
         rest = pieces[place + 1][1:]
         if rest.isspace():
             spaces += 1
-            if white < _NO_SPACE and before.character.isalpha() and after.character.isalpha():
+            if white < _NO_SPACE and before.character.isalpha() and after.character.islower():
                 closed.add(place + 1)
         elif not rest and white > _LEAST_SPACE and (after.character.isalnum() or after.character in _OPENING):
             opened.add(place + 1)
