@@ -1,8 +1,8 @@
-"""A circuit breaker for one worker: what fails in a row is left alone, then tried with one request."""
+"""A circuit breaker for one worker: who fails prompt after prompt is left alone, then tried with one request."""
 
 from enum import StrEnum
 
-FAILURES_TO_OPEN = 3
+PROMPTS_TO_OPEN = 3
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -16,13 +16,14 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Closed until failures come in a row; open for a pause that doubles; then half-open.
+    """Closed until several prompts in a row have failed; open for a pause that doubles; then half-open.
 
-    `now` is seconds on any one clock.
+    One prompt that fails again and again accuses itself, wherever it is tried; three that fail in a row, with no
+    answer between them, accuse the worker. `now` is seconds on any one clock.
     """
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._failed: set[int] = set()
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until: float | None = None
 
@@ -44,14 +45,14 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The worker answered: close."""
-        self._failures = 0
+        self._failed.clear()
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until = None
 
-    def failed(self, now: float) -> None:
-        """The worker broke a request: open once that happened often enough in a row."""
-        self._failures += 1
-        if self._open_until is not None or self._failures >= FAILURES_TO_OPEN:
+    def failed(self, prompt: int, now: float) -> None:
+        """The worker broke the request for this prompt: open once enough of them have failed in a row."""
+        self._failed.add(prompt)
+        if self._open_until is not None or len(self._failed) >= PROMPTS_TO_OPEN:
             self._open(now)
 
     def refused(self, now: float) -> None:

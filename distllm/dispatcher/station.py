@@ -221,7 +221,8 @@ class Station:
 
     def end(self, seat: Seat, model: str, outcome: Outcome) -> None:
         """A request has ended: learn from it."""
-        seat.current = None
+        lease, seat.current = seat.current, None
+        assert lease is not None
         now = self._clock.ticks()
         if outcome.window is not None:
             self._learn_window(model, outcome.window)
@@ -235,7 +236,7 @@ class Station:
                 self._answer_seconds += outcome.seconds
                 self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
             case ErrorClass.BROKEN:
-                self.breaker.failed(now)
+                self.breaker.failed(lease.prompt_id, now)
                 self._failures += 1
             case ErrorClass.REFUSED:
                 self.breaker.refused(now)
