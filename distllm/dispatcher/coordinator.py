@@ -10,12 +10,12 @@ from random import Random
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.probes import Probe
 from distllm.dispatcher.samples import Samples
-from distllm.dispatcher.station import ANY_MODEL, Station
+from distllm.dispatcher.station import Station
 from distllm.dispatcher.turns import Turns
+from distllm.dispatcher.waits import Waits
 from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
-from distllm.domain.errors import NoWorkerError
-from distllm.domain.events import Listener, Noticed, to_all
+from distllm.domain.events import Listener, to_all
 from distllm.store.database import Database
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, register, retire
@@ -68,8 +68,6 @@ class Coordinator:
         self._turns: Turns | None = None
         self._stopping = False
         self._aborted = False
-        self._said_nobody = False
-        self._somebody = False
         self._judged: tuple[dict[str, int], frozenset[int]] = {}, frozenset()
 
     def stop(self) -> None:
@@ -81,6 +79,8 @@ class Coordinator:
     def abort(self) -> None:
         """Stop now: what is in flight goes back to be asked again."""
         self._stopping = self._aborted = True
+        # A write that another program holds up must not hold up the leaving.
+        self._database.hurry(LEAVE_SECONDS)
         if self._turns is not None:
             self._turns.abort()
 
@@ -141,6 +141,7 @@ class Coordinator:
         loops: Sequence[asyncio.Task[None]],
         wanted: Callable[[int], bool],
     ) -> None:
+        waits = Waits(stations, self._database.read, self._no_worker_limit, self._tell)
         began = self._clock.ticks()
         looked = -1.0
         while True:
@@ -158,7 +159,8 @@ class Coordinator:
                 if not any(wanted(job["job_id"]) for job in left):
                     self.stop()
                     continue
-                self._mind_missing(stations, {job["model"] for job in left}, looked - began)
+                if not moved:
+                    await waits.mind({job["model"] for job in left}, looked - began, idle=turns.idle)
             await turns.wait()
 
     async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int]) -> None:
@@ -187,25 +189,9 @@ class Coordinator:
             return
         self._judged = windows, jobs
 
-    def _mind_missing(self, stations: Sequence[Station], models: set[str], seconds: float) -> None:
-        """Give up if nobody could answer at first; later, say once that nobody can."""
-        if any(station.health and station.health.healthy and models & station.windows().keys() for station in stations):
-            self._said_nobody = False
-            self._somebody = True
-            return
-        if self._said_nobody or seconds < self._no_worker_limit:
-            return
-        reasons = "; ".join(_why_not(station, models) for station in stations) or "no worker is configured"
-        if not self._somebody:
-            raise NoWorkerError(
-                f"nobody could answer in the first {self._no_worker_limit:.0f} s: {reasons}; "
-                "nothing is lost: mend it and run `distllm resume`"
-            )
-        self._said_nobody = True
-        self._tell(Noticed(f"waiting, since nobody can answer now: {reasons}"))
-
     async def _leave(self, turns: Turns, me: int) -> None:
         turns.abort()
+        self._database.hurry(LEAVE_SECONDS)
         end = self._clock.ticks() + LEAVE_SECONDS
         while not turns.idle and self._clock.ticks() < end:
             await turns.step()
@@ -213,12 +199,4 @@ class Coordinator:
                 await turns.wait()
         with suppress(StoreError):
             await self._database.write(lambda tx: retire(tx, me, self._clock.now()))
-
-
-def _why_not(station: Station, models: set[str]) -> str:
-    name = station.worker.name
-    if station.health is None or not station.health.healthy:
-        error = station.health.error if station.health else "it has not answered yet"
-        return f"{name}: {error}"
-    has = ", ".join(sorted(station.windows().keys() - {ANY_MODEL})) or "none"
-    return f"{name} has not the model {', '.join(sorted(models))} (it has: {has})"
+        self._database.hurry(None)

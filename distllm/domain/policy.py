@@ -11,6 +11,9 @@ DECODE_RATE_UNKNOWN = 1.0
 BETWEEN_CHUNKS_SECONDS = 60.0
 BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0
+JITTER = 0.5
+LONGEST_WAIT_SECONDS = LONGEST_BACKOFF_SECONDS * (1 + JITTER)
+"""How far in the future a prompt can be due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ def verdict(outcome: Outcome, *, failures: int, max_retries: int, now: float, rn
 
 def backoff(failures: int, rng: Random) -> float:
     """Seconds to wait after a failure that had `failures` before it: 0.5 * 2**failures, give or take half."""
-    return min(BACKOFF_SECONDS * 2.0 ** min(failures, 64), LONGEST_BACKOFF_SECONDS) * rng.uniform(0.5, 1.5)
+    return min(BACKOFF_SECONDS * 2.0 ** min(failures, 64), LONGEST_BACKOFF_SECONDS) * rng.uniform(
+        1 - JITTER, 1 + JITTER
+    )
 
 
 def limits(

@@ -27,6 +27,10 @@ class Database:
         """Run `transaction` and COMMIT; raises StoreError if it did not happen."""
         return await self._writer.run(transaction)
 
+    def hurry(self, seconds: float | None) -> None:
+        """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""
+        self._writer.hurry(seconds)
+
 
 @asynccontextmanager
 async def open_database(path: Path) -> AsyncIterator[Database]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, exists, func, literal_column, or_, select, update
 
 from distllm.domain.models import Ask
+from distllm.domain.policy import LONGEST_WAIT_SECONDS
 from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING, none_of, one_of
 from distllm.store.sqlite import Tx, as_list
@@ -66,15 +67,18 @@ _RUNNABLE = (
     .order_by(jobs.c.priority.desc(), jobs.c.served_at, jobs.c.id)
 )
 
+# No wait is longer than the longest backoff: what is due later than that was written before the clock was set back.
+_CLOCK_SET_BACK = prompts.c.available_at > bindparam("latest")
 _READY = (
     prompts.c.state == PENDING,
     prompts.c.waits_for == literal_column("0"),
-    prompts.c.available_at <= bindparam("now"),
+    or_(prompts.c.available_at <= bindparam("now"), _CLOCK_SET_BACK),
     prompts.c.tokens <= bindparam("window"),
     or_(
         prompts.c.failures == literal_column("0"),
         prompts.c.worker_id != bindparam("worker"),
         prompts.c.available_at <= bindparam("left_alone_since"),
+        _CLOCK_SET_BACK,
     ),
     ~exists().where(refusals.c.prompt_id == prompts.c.id, refusals.c.worker_id == bindparam("worker")),
 )
@@ -187,6 +191,7 @@ def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int)
 def _values(ask: Ask, me: int, now: float, turn: int) -> dict[str, Any]:
     return {
         "now": now,
+        "latest": now + LONGEST_WAIT_SECONDS,
         # Seats that ask at the same moment are served one after another too.
         "served": now + turn * 1e-6,
         "worker": ask.worker_id,

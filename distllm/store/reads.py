@@ -1,7 +1,8 @@
 """Reading, beside the writer and never in its way. Statements stand on the views that people use too."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ class Reader:
     async def paused(self) -> set[int]:
         """The jobs that are paused."""
         return {row["id"] for row in await self.rows(_PAUSED)}
+
+    async def unfit(self, model: str, window: int, workers: Sequence[int]) -> tuple[int, int, bool]:
+        """The waiting prompts for a model that none of `workers` takes, `window` tokens being the most they hold.
+
+        How many they are, the most tokens that one needs, and whether others wait too.
+        """
+        values = {"model": model, "window": window, "workers": json.dumps(list(workers)), "all": len(workers)}
+        row = await self.row(_UNFIT, **values)
+        assert row is not None
+        return row["prompts"], row["largest"] or 0, bool(row["others"])
 
     async def unreadable(self, job_id: int) -> list[Record]:
         """The files of a job that could not be read: document, problem."""
@@ -164,6 +175,22 @@ _RECENT = """
 SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'done') AS answers
   FROM (SELECT started_at, finished_at, outcome FROM attempts
          WHERE id >= (SELECT coalesce(max(id), 0) << 32 FROM coordinators) ORDER BY id DESC LIMIT 64)
+"""
+
+_UNFIT = """
+WITH waiting AS (
+  SELECT p.id, p.tokens FROM jobs j JOIN prompts p ON p.job_id = j.id
+   WHERE j.model = :model AND j.submitted_at IS NOT NULL AND j.finished_at IS NULL AND j.paused_at IS NULL
+     AND j.cancel_requested_at IS NULL AND p.state = 'pending' AND p.waits_for = 0),
+refused AS (
+  SELECT prompt_id FROM refusals WHERE worker_id IN (SELECT value FROM json_each(:workers))
+   GROUP BY prompt_id HAVING count(*) = :all),
+unfit AS (
+  SELECT id, tokens FROM waiting WHERE tokens > :window
+   UNION SELECT w.id, w.tokens FROM refused r JOIN waiting w ON w.id = r.prompt_id)
+SELECT count(*) AS prompts, max(tokens) AS largest,
+       EXISTS (SELECT 1 FROM waiting WHERE tokens <= :window AND id NOT IN refused) AS others
+  FROM unfit
 """
 
 _UNFINISHED = """

@@ -7,9 +7,11 @@ transaction and checkpoint.
 
 import asyncio
 import json
+import math
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -21,6 +23,9 @@ from sqlalchemy.dialects import sqlite as dialect
 from distllm.domain.errors import DistllmError
 from distllm.store.locks import FileLock
 from distllm.store.migrate import BUSY_TIMEOUT_SECONDS
+
+TRY_SECONDS = 1.0
+"""How long one try to begin a write waits in SQLite, where nothing can stop it."""
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -99,6 +104,7 @@ class Writer:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._wait_until = math.inf
         self._thread = threading.Thread(target=self._loop, name="distllm-writer", daemon=True)
         self._thread.start()
 
@@ -128,6 +134,10 @@ class Writer:
         self._work.put(work)
         return await future
 
+    def hurry(self, seconds: float | None) -> None:
+        """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""
+        self._wait_until = math.inf if seconds is None else time.monotonic() + seconds
+
     async def close(self) -> None:
         """Finish what was asked for, checkpoint and close."""
         self._closed = True
@@ -145,26 +155,43 @@ class Writer:
                 self._connection.close()
 
     def _transact(self, transaction: Callable[[Tx], T]) -> T:
+        began = time.monotonic()
         try:
-            with self._lock:
-                connection = self._connection = self._connection or _open_for_writing(self._path)
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    value = transaction(Tx(connection))
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-                return value
+            while True:
+                # Free between the tries, so that other processes of distllm do not wait for this one too.
+                with self._lock:
+                    connection = self._connection = self._connection or _open_for_writing(self._path)
+                    if self._begin(connection, began):
+                        return _commit(connection, transaction)
         except (sqlite3.Error, OSError) as error:
-            raise _store_error(self._path, error) from error
+            raise _store_error(self._path, error, time.monotonic() - began) from error
+
+    def _begin(self, connection: sqlite3.Connection, began: float) -> bool:
+        """Begin; False where another program holds the file and there is time for another try."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= min(began + BUSY_TIMEOUT_SECONDS, self._wait_until):
+                raise
+            return False
+        return True
+
+
+def _commit(connection: sqlite3.Connection, transaction: Callable[[Tx], T]) -> T:
+    try:
+        value = transaction(Tx(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return value
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path,
-        timeout=BUSY_TIMEOUT_SECONDS,
+        timeout=TRY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
@@ -174,12 +201,12 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _store_error(path: Path, error: Exception) -> StoreError:
+def _store_error(path: Path, error: Exception, seconds: float) -> StoreError:
     said = str(error)
     passing = False
     if "locked" in said:
         passing = True
-        remedy = f"another program has held it for {BUSY_TIMEOUT_SECONDS:.0f} s: close it"
+        remedy = f"another program has held it for {seconds:.0f} s: close it"
     elif "full" in said or "No space" in said:
         passing = True
         remedy = "make room"

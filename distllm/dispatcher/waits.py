@@ -1,0 +1,96 @@
+"""What waits for a worker that does not answer: said once, and given up if that worker never did."""
+
+from collections.abc import Sequence
+
+from distllm.dispatcher.station import ANY_MODEL, Station
+from distllm.domain.errors import NoWorkerError
+from distllm.domain.events import Listener, Noticed
+from distllm.store.reads import Reader
+
+SAY_AFTER_SECONDS = 30.0
+
+
+class Waits:
+    """Minds the models and windows that only workers which are away may have.
+
+    Who answered once in this run may come back, and is waited for. Who never did is waited for until `limit`
+    seconds have gone by and everything else is done.
+    """
+
+    def __init__(self, stations: Sequence[Station], reader: Reader, limit: float, listener: Listener) -> None:
+        self._stations = stations
+        self._reader = reader
+        self._limit = limit
+        self._tell = listener
+        self._seen: set[tuple[int, str]] = set()
+        self._said: set[tuple[str, int]] = set()
+
+    async def mind(self, models: set[str], seconds: float, *, idle: bool) -> None:
+        """Look at the `models` of unfinished jobs, `seconds` after the start; `idle` if nothing is in flight.
+
+        Raises NoWorkerError if all that is left is for workers that have not answered in this run.
+        """
+        for station in self._stations:
+            if _well(station):
+                self._seen.update((station.id, model) for model in station.windows())
+        found = {model: await self._waiting_for(model) for model in sorted(models)}
+        if seconds < min(self._limit, SAY_AFTER_SECONDS):
+            return
+        hopeless = bool(found) and all(
+            text and not any((station.id, model) in self._seen for station in self._away(model))
+            for model, (text, stuck) in found.items()
+        )
+        if hopeless and all(stuck for _, stuck in found.values()) and idle and seconds >= self._limit:
+            texts = "; ".join(dict.fromkeys(text for text, _ in found.values()))
+            raise NoWorkerError(
+                f"nobody could answer in the first {self._limit:.0f} s: {texts}; "
+                "nothing is lost: mend it and run `distllm resume`"
+            )
+        for model, (text, stuck) in found.items():
+            self._say(model, text, stuck)
+
+    def _say(self, model: str, text: str, stuck: bool) -> None:
+        for other in (True, False):
+            if other != stuck or not text:
+                self._said.discard((model, other))
+        if text and (model, stuck) not in self._said:
+            self._said.add((model, stuck))
+            self._tell(Noticed(f"waiting, since nobody can answer now: {text}"))
+
+    async def _waiting_for(self, model: str) -> tuple[str, bool]:
+        """What to say of the prompts for a model that wait for a worker, and whether nothing else is left of it."""
+        able = [station for station in self._stations if _well(station) and model in station.windows()]
+        if not able:
+            reasons = [_why_not(station, model) for station in self._stations]
+            return "; ".join(reasons) or "no worker is configured", True
+        away = self._away(model)
+        if not away:
+            return "", False
+        window = max(station.windows()[model] for station in able)
+        count, largest, others = await self._reader.unfit(model, window, [station.id for station in able])
+        if not count:
+            return "", False
+        prompts = "1 prompt needs" if count == 1 else f"{count} prompts need"
+        reasons = [_why_not(station, model) for station in away]
+        return f"{prompts} up to {largest} tokens of a window, here are {window}; {'; '.join(reasons)}", not others
+
+    def _away(self, model: str) -> list[Station]:
+        """Who may have a model and cannot be asked now."""
+        return [
+            station
+            for station in self._stations
+            if not _well(station) or (station.refusing and model not in station.windows())
+        ]
+
+
+def _well(station: Station) -> bool:
+    return station.health is not None and station.health.healthy
+
+
+def _why_not(station: Station, model: str) -> str:
+    name = station.worker.name
+    if station.health is None or not station.health.healthy:
+        error = station.health.error if station.health else "it has not answered yet"
+        return f"{name}: {error}"
+    has = ", ".join(sorted(station.windows().keys() - {ANY_MODEL})) or "none"
+    return f"{name} has not the model {model} (it has: {has})"
