@@ -36,11 +36,8 @@ class Waits:
         found = {model: await self._waiting_for(model) for model in sorted(models)}
         if seconds < min(self._limit, SAY_AFTER_SECONDS):
             return
-        hopeless = bool(found) and all(
-            text and not any((station.id, model) in self._seen for station in self._away(model))
-            for model, (text, stuck) in found.items()
-        )
-        if hopeless and all(stuck for _, stuck in found.values()) and idle and seconds >= self._limit:
+        hopeless = bool(found) and all(stuck and not self._may_come_back(model) for model, (_, stuck) in found.items())
+        if hopeless and idle and seconds >= self._limit:
             texts = "; ".join(dict.fromkeys(text for text, _ in found.values()))
             raise NoWorkerError(
                 f"nobody could answer in the first {self._limit:.0f} s: {texts}; "
@@ -59,7 +56,7 @@ class Waits:
 
     async def _waiting_for(self, model: str) -> tuple[str, bool]:
         """What to say of the prompts for a model that wait for a worker, and whether nothing else is left of it."""
-        able = [station for station in self._stations if _well(station) and model in station.windows()]
+        able = self._able(model)
         if not able:
             reasons = [_why_not(station, model) for station in self._stations]
             return "; ".join(reasons) or "no worker is configured", True
@@ -73,6 +70,14 @@ class Waits:
         prompts = "1 prompt needs" if count == 1 else f"{count} prompts need"
         reasons = [_why_not(station, model) for station in away]
         return f"{prompts} up to {largest} tokens of a window, here are {window}; {'; '.join(reasons)}", not others
+
+    def _able(self, model: str) -> list[Station]:
+        return [station for station in self._stations if _well(station) and model in station.windows()]
+
+    def _may_come_back(self, model: str) -> bool:
+        """Whether somebody who is missed had the model at some time in this run."""
+        missed = self._away(model) if self._able(model) else self._stations
+        return any((station.id, model) in self._seen for station in missed)
 
     def _away(self, model: str) -> list[Station]:
         """Who may have a model and cannot be asked now."""

@@ -51,8 +51,8 @@ def test_the_only_one_there_is() -> None:
 def test_several_that_could_are_listed() -> None:
     with pytest.raises(DistllmError, match=r"\(a, b\).*--model"):
         choose_model(None, [candidate(None, offers("b")), candidate(None, offers("a"))], [])
+    there = [candidate(None, offers("a", "b", loaded="b"), "w0"), candidate(None, offers("c", loaded="c"), "w1")]
     with pytest.raises(DistllmError, match=r"\(b, c\)"):
-        there = [candidate(None, offers("a", "b", loaded="b"), "w0"), candidate(None, offers("c", loaded="c"), "w1")]
         choose_model(None, there, [])
 
 

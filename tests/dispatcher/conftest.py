@@ -15,7 +15,7 @@ import pytest
 from distllm.balancer.policies import Affinity, Policy
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
-from distllm.domain.events import Event
+from distllm.domain.events import Event, Noticed
 from distllm.domain.models import Document, Template, WorkerSpec, WorkerType
 from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
@@ -94,6 +94,8 @@ class Bench:
         aliases: Sequence[Sequence[str]] = (),
         no_worker_limit: float = 30.0,
         keep_samples: bool = False,
+        request_timeout: float = 30.0,
+        clock: Clock | None = None,
     ) -> AsyncIterator[Coordinator]:
         """A coordinator with one worker for each server."""
         async with open_session() as session:
@@ -104,12 +106,12 @@ class Bench:
                 policy or Affinity(),
                 aliases=aliases,
                 health_check_interval=health_check_interval,
-                request_timeout=30.0,
+                request_timeout=request_timeout,
                 max_retries=max_retries,
                 seats_in_all=seats_in_all,
                 no_worker_limit=no_worker_limit,
                 listener=self.events.append,
-                clock=Clock(),
+                clock=clock or Clock(),
                 rng=Random(1),
                 keep_samples=keep_samples,
             )
@@ -124,6 +126,10 @@ class Bench:
         """Work until every job has ended."""
         async with self.coordinator(*servers, **settings) as coordinator, asyncio.timeout(seconds):
             await coordinator.run(lambda _: True)
+
+    def said(self) -> list[str]:
+        """What people were told."""
+        return [event.text for event in self.events if isinstance(event, Noticed)]
 
     def assert_consistent(self) -> None:
         """Counters agree with rows, each done prompt has one result, and no lease is left."""

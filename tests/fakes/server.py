@@ -82,6 +82,7 @@ class FakeServer:
         self.ps_hangs = False
         self._on_request = on_request
         self._script: deque[Behaviour] = deque()
+        self._by_text: dict[str, Behaviour] = {}
         self._always = GOOD
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -111,6 +112,10 @@ class FakeServer:
     def behave_always(self, behaviour: Behaviour) -> None:
         """Treat every unscripted request so from now on."""
         self._always = behaviour
+
+    def behave_for(self, text: str, behaviour: Behaviour) -> None:
+        """Treat every request that has `text` in it so."""
+        self._by_text[text] = behaviour
 
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port and with nothing cached."""
@@ -173,8 +178,10 @@ class FakeServer:
         """Answer a request, well or as it was scripted."""
         body = await request.json()
         self._ports.add(request.transport.get_extra_info("peername") if request.transport else None)
-        behaviour = self._script.popleft() if self._script else self._always
-        seen = Seen(request.path, dict(request.headers), body, *_parts(body), behaviour)
+        system, question = _parts(body)
+        behaviour = next((each for text, each in self._by_text.items() if text in system + question), None)
+        behaviour = behaviour or (self._script.popleft() if self._script else self._always)
+        seen = Seen(request.path, dict(request.headers), body, system, question, behaviour)
         self.requests.append(seen)
         self._changed.set()
         if self._on_request is not None:
