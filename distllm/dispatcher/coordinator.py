@@ -159,6 +159,7 @@ class Coordinator:
                 if not any(wanted(job["job_id"]) for job in left):
                     self.stop()
                     continue
+                waits.note()
                 if not moved:
                     await waits.mind({job["model"] for job in left}, looked - began, idle=turns.idle)
             await turns.wait()

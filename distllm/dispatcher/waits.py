@@ -25,14 +25,17 @@ class Waits:
         self._seen: set[tuple[int, str]] = set()
         self._said: set[tuple[str, int]] = set()
 
+    def note(self) -> None:
+        """Remember who has what now."""
+        for station in self._stations:
+            if _well(station):
+                self._seen.update((station.id, model) for model in station.windows())
+
     async def mind(self, models: set[str], seconds: float, *, idle: bool) -> None:
         """Look at the `models` of unfinished jobs, `seconds` after the start; `idle` if nothing is in flight.
 
         Raises NoWorkerError if all that is left is for workers that have not answered in this run.
         """
-        for station in self._stations:
-            if _well(station):
-                self._seen.update((station.id, model) for model in station.windows())
         found = {model: await self._waiting_for(model) for model in sorted(models)}
         if seconds < min(self._limit, SAY_AFTER_SECONDS):
             return
