@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from distllm.domain.models import Ask, ErrorClass
+from distllm.domain.policy import LONGEST_WAIT_SECONDS
 from distllm.store.leases import claim, reclaim, release, release_strangers
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, QUESTION_TOKENS, Store, add_job, end, split
 
@@ -223,3 +224,13 @@ def test_two_connections_that_claim_in_turn_never_get_the_same_prompt(
     seats = [store, second_connection()]
     taken = [seats[turn % 2].must_take(me, worker, now=NOW + turn).leases[0].prompt_id for turn in range(10)]
     assert sorted(taken) == list(range(1, 11))
+
+
+def test_a_clock_that_was_set_back_by_a_day_makes_no_prompt_wait_for_it(store: Store) -> None:
+    add_job(store, ["a paper"])
+    me, worker = store.coordinator(), store.worker("studio")
+    day, later = 86_400.0, NOW + LONGEST_WAIT_SECONDS
+    store.connection.execute("UPDATE prompts SET failures = 1, worker_id = ?, available_at = ?", (worker, later - 1))
+    assert store.take(me, worker, patience=15.0) is None
+    store.connection.execute("UPDATE prompts SET available_at = ?", (NOW + day,))
+    assert store.must_take(me, worker, patience=15.0).leases[0].failures == 1

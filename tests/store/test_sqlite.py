@@ -191,3 +191,18 @@ async def test_an_opened_database_is_closed_without_a_log_beside_it(tmp_path: Pa
 )
 def test_the_versions_that_can_damage_a_database_are_known(version: tuple[int, ...], has_it: bool) -> None:
     assert has_wal_reset_bug(version) is has_it
+
+
+async def test_a_write_that_an_outsider_holds_up_ends_soon_once_it_is_told_to_hurry(path: Path, writer: Writer) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as outsider:
+        outsider.execute("BEGIN IMMEDIATE")
+        write = asyncio.create_task(writer.run(lambda tx: register(tx, "here", 1, NOW)))
+        done, _ = await asyncio.wait([write], timeout=0.2)
+        assert not done
+        writer.hurry(0.1)
+        with pytest.raises(StoreError, match="locked") as raised:
+            await asyncio.wait_for(write, 10)
+        assert raised.value.passing
+        outsider.execute("ROLLBACK")
+    writer.hurry(None)
+    assert await writer.run(lambda tx: register(tx, "here", 1, NOW)) == 1
