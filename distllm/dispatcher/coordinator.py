@@ -1,6 +1,7 @@
 """The coordinator's life: take over what the dead left, work, and leave in order."""
 
 import asyncio
+import math
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from distllm.store.leases import reclaim
 from distllm.store.sqlite import StoreError, Tx
 from distllm.workers.base import Worker
 
-LEAVE_SECONDS = 15.0
+LEAVE_SECONDS = 8.0
 """How long a coordinator that must go tries to write what has ended; what it cannot write is asked again."""
 
 
@@ -68,6 +69,7 @@ class Coordinator:
         self._turns: Turns | None = None
         self._stopping = False
         self._aborted = False
+        self._leave_by = math.inf
         self._judged: tuple[dict[str, int], frozenset[int]] = {}, frozenset()
 
     def stop(self) -> None:
@@ -79,6 +81,7 @@ class Coordinator:
     def abort(self) -> None:
         """Stop now: what is in flight goes back to be asked again."""
         self._stopping = self._aborted = True
+        self._leave_by = min(self._leave_by, self._clock.ticks() + LEAVE_SECONDS)
         # A write that another program holds up must not hold up the leaving.
         self._database.hurry(LEAVE_SECONDS)
         if self._turns is not None:
@@ -193,7 +196,7 @@ class Coordinator:
     async def _leave(self, turns: Turns, me: int) -> None:
         turns.abort()
         self._database.hurry(LEAVE_SECONDS)
-        end = self._clock.ticks() + LEAVE_SECONDS
+        end = min(self._leave_by, self._clock.ticks() + LEAVE_SECONDS)
         while not turns.idle and self._clock.ticks() < end:
             await turns.step()
             if not turns.idle:

@@ -136,7 +136,7 @@ class Writer:
 
     def hurry(self, seconds: float | None) -> None:
         """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""
-        self._wait_until = math.inf if seconds is None else time.monotonic() + seconds
+        self._wait_until = math.inf if seconds is None else min(self._wait_until, time.monotonic() + seconds)
 
     async def close(self) -> None:
         """Finish what was asked for, checkpoint and close."""
