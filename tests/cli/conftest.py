@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fakes.server import FakeServer
+
+if TYPE_CHECKING:
+    from tests.cli.here import Here
 
 DISTLLM = Path(sys.executable).parent / "distllm"
 
@@ -137,3 +140,17 @@ async def cli(tmp_path: Path) -> AsyncIterator[Cli]:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
             await process.communicate()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Here":
+    """The command, run inside this process in a folder of its own, with an empty home."""
+    from tests.cli.here import Here
+
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in list(os.environ):
+        if name.startswith("DISTLLM"):
+            monkeypatch.delenv(name)
+    return Here(Cli(tmp_path), capsys)

@@ -1,0 +1,70 @@
+"""Commands that care for the database."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distllm.cli.root import Json, app, finish, given
+
+db = typer.Typer()
+app.add_typer(db, name="db")
+
+
+@db.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    """Care for the database: where it is, its schema, its health, copies of it.
+
+    Example: `distllm db check`
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@db.command()
+def path() -> None:
+    """Print where the database is.
+
+    Example: `sqlite3 "$(distllm db path)"`
+    """
+    from distllm.cli.db import show_path
+
+    finish(show_path(given.db))
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the database to the newest schema; other commands do so too when they open it.
+
+    Example: `distllm db upgrade`
+    """
+    from distllm.cli.db import upgrade_schema
+
+    finish(upgrade_schema(given.db))
+
+
+@db.command()
+def check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Count anew, and give back leases that nobody holds.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Look for faults: damage, counters that disagree, leases of the dead. Exit code 1 if there is one.
+
+    Example: `distllm db check --repair`
+    """
+    from distllm.cli.db import check_database
+
+    finish(check_database(given.db, repair, as_json))
+
+
+@db.command()
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.")]) -> None:
+    """Copy the database, also while it is worked; an earlier copy is replaced once the new one is whole.
+
+    Example: `distllm db backup answers-of-today.db`
+    """
+    from distllm.cli.db import back_up_database
+
+    finish(back_up_database(given.db, file))

@@ -1,0 +1,122 @@
+"""`distllm db`: care of the database."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from distllm.cli.screen import Ticker, count, err, out, safe
+from distllm.domain.errors import DistllmError
+from distllm.store.backup import back_up
+from distllm.store.checkup import Finding, Level, check, size_in_words
+from distllm.store.locks import coordinator_lock, coordinator_pid
+from distllm.store.migrate import revision_of, revisions, upgrade
+
+EXIT_FAULTS = 1
+
+
+def show_path(db: Path) -> int:
+    """Print where the database is, or would be made."""
+    out.print(safe(db.absolute()), soft_wrap=True)
+    if not db.exists():
+        err.print("it does not exist yet: `distllm submit` makes it", soft_wrap=True)
+    return 0
+
+
+def upgrade_schema(db: Path) -> int:
+    """Bring the database to the newest schema, and say what was done."""
+    _must_exist(db)
+    before, newest = revision_of(db), revisions()[-1]
+    if before == newest:
+        out.print(safe(f"{db} has the newest schema ({newest}) already."), soft_wrap=True)
+        return 0
+    pid = coordinator_pid(db)
+    if pid is not None:
+        raise DistllmError(f"process {pid} works {db}: stop it (Ctrl-C there), then upgrade")
+    upgrade(db)
+    done = f"made with schema {newest}" if before is None else f"brought from schema {before} to {newest}"
+    out.print(safe(f"{db} was {done}."), soft_wrap=True)
+    return 0
+
+
+def check_database(db: Path, repair: bool, as_json: bool) -> int:
+    """Look for faults, or mend them and look again; print a line for each finding. 1 if a fault is left."""
+    _must_exist(db)
+    done = _repair(db) if repair else None
+    findings = []
+    for finding in check(db):
+        findings.append(finding)
+        if not as_json:
+            out.print(safe(f"{finding.level:<6}{finding.about:<11} {finding.text}"), soft_wrap=True)
+    faults = [finding for finding in findings if finding.level is Level.FAULT]
+    if as_json:
+        facts = {"ok": not faults, "repaired": done, "findings": [asdict(finding) for finding in findings]}
+        out.print(json.dumps(facts), soft_wrap=True)
+    elif done is not None:
+        out.print(safe(f"repaired: {done}"), soft_wrap=True)
+    return EXIT_FAULTS if faults else 0
+
+
+def _repair(db: Path) -> str:
+    """Mend what can be mended; return what was done."""
+    with _without_coordinator(db):
+        before = list(check(db))
+        damage = next((each for each in before if each.level is Level.FAULT and each.about == "structure"), None)
+        if damage is not None:
+            raise DistllmError(f"{db} is damaged, and nothing was changed: {damage.text}")
+        if not any(each.repairable for each in before):
+            return "nothing, since nothing was to be repaired"
+        return asyncio.run(_mend(db, before))
+
+
+async def _mend(db: Path, before: list[Finding]) -> str:
+    from distllm.store.database import open_database
+    from distllm.store.repair import repair
+
+    async with open_database(db) as database:
+        done = await database.write(lambda tx: repair(tx, time.time()))
+    said = [f"{count(done.leases, 'lease')} given back"]
+    wrong = sum(each.about == "counters" for each in before)
+    if wrong:
+        said.append(f"{count(wrong, 'counter')} counted anew")
+    if done.reopened:
+        said.append(f"{count(done.reopened, 'job')} reopened")
+    if done.ended:
+        said.append(f"{count(done.ended, 'job')} ended")
+    return ", ".join(said)
+
+
+@contextmanager
+def _without_coordinator(db: Path) -> Iterator[None]:
+    """Be the only one who may move prompts, as a coordinator is."""
+    lock = coordinator_lock(db)
+    if not lock.try_acquire():
+        raise DistllmError(f"process {lock.holder()} works {db}: stop it (Ctrl-C there), then repair")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def back_up_database(db: Path, target: Path) -> int:
+    """Copy the database while it is in use."""
+    _must_exist(db)
+    if revision_of(db) is None:
+        raise DistllmError(f"{db} is empty: there is nothing to copy")
+    ticker = Ticker()
+    try:
+        size = back_up(
+            db, target, lambda done, total: ticker.show(f"{size_in_words(done)} of {size_in_words(total)} copied")
+        )
+    finally:
+        ticker.clear()
+    out.print(safe(f"{target} is a whole copy of {db} ({size_in_words(size)}), checked."), soft_wrap=True)
+    return 0
+
+
+def _must_exist(db: Path) -> None:
+    if not db.exists():
+        raise DistllmError(f"there is no database {db} yet: `distllm submit` makes one, or name another with --db")

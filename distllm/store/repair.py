@@ -1,0 +1,69 @@
+"""Mending what `checkup` finds repairable. Safe only under the coordinator's lock."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import case, delete, exists, func, insert, literal_column, select, update
+
+from distllm.domain.states import PromptState
+from distllm.store.leases import SQLITE_COUNTERS, reclaim
+from distllm.store.sql import LEASED, PENDING, word
+from distllm.store.sqlite import Tx
+from distllm.store.submissions import FINISH
+from distllm.store.tables import job_counters, jobs, prompts, results
+
+NOBODY = 0
+"""No coordinator has this id, so whatever is leased is leased by another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """How many leases were given back, and how many jobs went on or ended."""
+
+    leases: int
+    reopened: int
+    ended: int
+
+
+_FORGET = delete(job_counters)
+_part = case((prompts.c.parent_id.is_(None), literal_column("0")), else_=literal_column("1"))
+_of_states = {state.value: func.sum(prompts.c.state == word(state)) for state in PromptState}
+# What an answer cost the job that asked it first has cost this one nothing.
+_of_tokens = {
+    name: func.coalesce(func.sum(results.c[name]).filter(results.c.reused_from.is_(None)), literal_column("0"))
+    for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
+}
+_of_answers = {
+    "truncated": func.coalesce(func.sum(results.c.finish_reason == literal_column("'length'")), literal_column("0")),
+    "unproven": func.coalesce(func.sum(results.c.proof == literal_column("'unproven'")), literal_column("0")),
+    "reused": func.count(results.c.reused_from),
+}
+_counts = _of_states | _of_tokens | _of_answers
+_COUNT_ALL = insert(job_counters).from_select(
+    ["job_id", "coordinator_id", "part", *_counts],
+    select(prompts.c.job_id, literal_column(str(SQLITE_COUNTERS)), _part, *_counts.values())
+    .join_from(prompts, results, results.c.prompt_id == prompts.c.id, isouter=True)
+    .group_by(prompts.c.job_id, _part),
+)
+
+# A job that has something left to ask goes on.
+_REOPEN = (
+    update(jobs)
+    .where(
+        jobs.c.finished_at.is_not(None),
+        exists().where(prompts.c.job_id == jobs.c.id, prompts.c.state.in_([PENDING, LEASED])),
+    )
+    .values(finished_at=None)
+)
+_OPEN = select(jobs.c.id).where(jobs.c.finished_at.is_(None), jobs.c.submitted_at.is_not(None))
+
+
+def repair(tx: Tx, now: float) -> Repaired:
+    """Give back all leases, count anew, and end or reopen jobs by what is left of them."""
+    leases = reclaim(tx, NOBODY, now)
+    tx.run(_FORGET, {})
+    tx.run(_COUNT_ALL, {})
+    reopened = tx.run(_REOPEN, {})
+    ended = 0
+    for (job_id,) in tx.rows(_OPEN, {}):
+        ended += tx.run(FINISH, {"job": job_id, "now": now})
+    return Repaired(leases, reopened, ended)
