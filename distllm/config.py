@@ -130,6 +130,11 @@ def user_folder() -> Path:
     return Path(typer.get_app_dir("distllm"))
 
 
+def preset_folders() -> list[Path]:
+    """Where a user's own presets are, the strongest first."""
+    return [Path("presets"), user_folder() / "presets"]
+
+
 def _find(path: str | Path | None, environment: Mapping[str, str]) -> Path | None:
     named = path or environment.get("DISTLLM_CONFIG")
     if named:

@@ -49,11 +49,11 @@ def test_a_built_in_preset_asks_exactly_the_promised_questions(name: str) -> Non
 
 
 def test_the_list_holds_the_built_in_presets_by_name() -> None:
-    assert [preset.name for preset in list_presets()] == sorted(PROMISED)
+    assert [found.name for found in list_presets()] == sorted(PROMISED)
 
 
 def test_every_built_in_question_has_its_own_wording_and_room_for_its_answer() -> None:
-    templates = [template for preset in list_presets() for template in preset.templates]
+    templates = [template for name in PROMISED for template in load_preset(name).templates]
     assert len({template.text for template in templates}) == len(templates)
     assert all(template.max_tokens is not None and template.max_tokens >= 100 for template in templates)
 
@@ -77,7 +77,7 @@ def test_the_system_message_depends_on_the_text_alone() -> None:
     frame = render_system("").encode()
     text = "  A title\n\nwith {braces}, %s, </document> and æøå \n"
     assert len(render_system(text).encode()) == len(frame) + len(text.encode())
-    assert {render_system(text) for preset in list_presets() for _ in preset.templates} == {render_system(text)}
+    assert {render_system(text) for name in PROMISED for _ in load_preset(name).templates} == {render_system(text)}
     assert not any(name in render_system("") for name in PROMISED)
 
 
@@ -96,8 +96,19 @@ def test_a_users_own_preset_wins_and_the_first_folder_wins_over_the_next(tmp_pat
         folder.mkdir()
         write(folder / "summary.json", one_question(name=folder.name))
     assert names(load_preset("summary", [missing, near, far])) == ["near"]
-    assert [names(preset) for preset in list_presets([near, far]) if preset.name == "summary"] == [["near"]]
+    [summary] = [found for found in list_presets([near, far]) if found.name == "summary"]
+    assert (summary.path, summary.built_in) == (near / "summary.json", False)
+    assert isinstance(summary.preset, Preset)
+    assert names(summary.preset) == ["near"]
     assert names(load_preset("research", [near, far])) == PROMISED["research"]
+
+
+def test_a_broken_file_hides_no_other_preset(tmp_path: Path) -> None:
+    write(tmp_path / "broken.json", "{")
+    found = {each.name: each.preset for each in list_presets([tmp_path])}
+    assert sorted(found) == ["analysis", "broken", "research", "summary"]
+    assert isinstance(found["broken"], UsageError)
+    assert all(isinstance(found[name], Preset) for name in PROMISED)
 
 
 def test_a_path_is_read_whatever_presets_there_are(tmp_path: Path) -> None:

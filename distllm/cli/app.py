@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from distllm.cli.commands import answers, db, jobs
+from distllm.cli.commands import answers, db, jobs, presets
 from distllm.cli.root import StoppedError, app
 from distllm.domain.errors import DistllmError
 
-__all__ = ["answers", "db", "jobs", "run"]
+__all__ = ["answers", "db", "jobs", "presets", "run"]
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -66,6 +66,11 @@ def let_go() -> int:
     return 0
 
 
+def complain(text: str) -> None:
+    """A line on stderr about what is wrong, where a command goes on all the same."""
+    err.print(safe(f"distllm: {text}"), soft_wrap=True)
+
+
 class Ticker:
     """Progress: one line that is rewritten on a terminal, a new line now and then elsewhere."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from distllm.cli.screen import Ticker, count, number, out, safe, span
 from distllm.compose.fleet import model_for, open_fleet
-from distllm.config import Config, user_folder
+from distllm.config import Config, preset_folders
 from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
@@ -82,7 +82,7 @@ def _preset(given: Submission) -> Preset:
     if given.prompts:
         return preset_of_prompts(given.prompts)
     if given.preset:
-        return load_preset(given.preset, [Path("presets"), user_folder() / "presets"])
+        return load_preset(given.preset, preset_folders())
     raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis), --prompt TEXT or --job FILE")
 
 

@@ -5,8 +5,17 @@ bound of its own, `max_tokens`; and for all of them `description`, `max_tokens` 
 have no placeholders: the document always comes first, on its own, and the question last.
 """
 
-from distllm.presets.files import list_presets, load_preset
+from distllm.presets.files import Found, list_presets, load_preset, preset_file
 from distllm.presets.preset import Preset, preset_of_prompts
 from distllm.presets.render import render_question, render_system
 
-__all__ = ["Preset", "list_presets", "load_preset", "preset_of_prompts", "render_question", "render_system"]
+__all__ = [
+    "Found",
+    "Preset",
+    "list_presets",
+    "load_preset",
+    "preset_file",
+    "preset_of_prompts",
+    "render_question",
+    "render_system",
+]

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,46 @@ def load_preset(name_or_path: str, folders: Sequence[Path] = ()) -> Preset:
     A user's own file `NAME.json` in one of `folders` wins over the built-in preset; the first folder wins.
     Raises UsageError, in one line, if there is none or its file cannot be followed.
     """
+    return _read(preset_file(name_or_path, folders))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that a name stands for, and what it holds: a preset, or the one line that says why it is none."""
+
+    name: str
+    path: Path
+    built_in: bool
+    preset: Preset | UsageError
+
+
+def list_presets(folders: Sequence[Path] = ()) -> list[Found]:
+    """Every preset that can be called by name, also those whose files cannot be followed, in the order of names."""
+    return [_look(name, path) for name, path in sorted(_find(folders).items())]
+
+
+def _look(name: str, path: Path) -> Found:
+    preset: Preset | UsageError
+    try:
+        preset = _read(path)
+    except UsageError as error:
+        preset = error
+    return Found(name, path, path.parent == _BUILT_IN, preset)
+
+
+def preset_file(name_or_path: str, folders: Sequence[Path] = ()) -> Path:
+    """The file that `load_preset` reads; raises what it raises for a name that is none."""
     if name_or_path.lower().endswith(".json"):
-        return _read(Path(name_or_path))
+        return Path(name_or_path)
     found = _find(folders)
     if name_or_path in found:
-        return _read(found[name_or_path])
+        return found[name_or_path]
     names = sorted(found)
     near = difflib.get_close_matches(name_or_path.casefold(), names, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(
         f"unknown preset {name_or_path!r}: {hint}there are {', '.join(names)}, or give a path to a .json file"
     )
-
-
-def list_presets(folders: Sequence[Path] = ()) -> list[Preset]:
-    """Every preset that can be called by name, in the order of names.
-
-    Raises UsageError, in one line, if one of the files cannot be followed.
-    """
-    return [_read(path) for _, path in sorted(_find(folders).items())]
 
 
 def _find(folders: Sequence[Path]) -> dict[str, Path]:

@@ -151,6 +151,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in list(os.environ):
-        if name.startswith("DISTLLM"):
+        if name.startswith(("DISTLLM", "XDG_")):
             monkeypatch.delenv(name)
     return Here(Cli(tmp_path), capsys)

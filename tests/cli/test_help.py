@@ -17,7 +17,7 @@ def commands() -> Iterator[tuple[str, ...]]:
             yield (name, below)
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
 def test_every_command_shows_an_example_of_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0
     said = capsys.readouterr().out
