@@ -18,6 +18,9 @@ PROMISES = {
         "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
         "WHERE r.reused_from IS NULL AND (a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done')"
     ),
+    "results have both a source and an attempt, or neither": (
+        "SELECT prompt_id FROM results WHERE (reused_from IS NULL) = (attempt_id IS NULL)"
+    ),
     "prompts wait for another number of parts than they have unfinished": (
         "SELECT p.id FROM prompts p WHERE p.waits_for <> "
         "(SELECT count(*) FROM prompts c WHERE c.parent_id = p.id AND c.state <> 'done')"

@@ -5,8 +5,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
-from distllm.store.migrate import revisions
+from distllm.store.locks import coordinator_lock
+from distllm.store.migrate import connect, migrations_folder, revisions
 from tests.cli.conftest import Cli
 from tests.cli.here import Here, one_line, serving
 from tests.fakes.server import FakeServer
@@ -45,9 +48,25 @@ def test_an_upgrade_says_what_it_did(here: Here) -> None:
     assert here.run("db", "upgrade").out == f"distllm.db has the newest schema ({newest}) already.\n"
 
 
-@pytest.mark.parametrize("command", [["upgrade"], ["check"], ["check", "--repair"], ["backup", "copy.db"]])
-def test_nothing_makes_a_database_that_is_not_there(here: Here, command: list[str]) -> None:
-    done = here.run("db", *command)
+def test_a_database_of_an_earlier_distllm_is_brought_up(here: Here) -> None:
+    first, newest = revisions()[0], revisions()[-1]
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    with connect("distllm.db") as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, first)
+    found = here.run("db", "check")
+    assert found.code == 1
+    assert f"fault schema      {first}, and this program's is {newest}; run: distllm db upgrade" in found.out
+    with coordinator_lock(here.files.database):
+        assert "stop it" in one_line(here.run("db", "upgrade"))
+    assert here.run("db", "upgrade").out == f"distllm.db was brought from schema {first} to {newest}.\n"
+    assert here.run("db", "check").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["upgrade"], ["check"], ["check", "--repair"], ["backup", "copy.db"]])
+def test_nothing_makes_a_database_that_is_not_there(here: Here, arguments: list[str]) -> None:
+    done = here.run("db", *arguments)
     assert done.code == 1
     assert "there is no database distllm.db yet" in one_line(done)
     assert sorted(entry.name for entry in here.folder.iterdir()) == ["home"]

@@ -113,6 +113,7 @@ def test_a_job_that_ended_too_early_goes_on_and_one_too_late_ends(used: Store) -
     ("damage", "said"),
     [
         ("DELETE FROM results WHERE prompt_id = (SELECT min(prompt_id) FROM results)", "done without a result"),
+        ("UPDATE results SET reused_from = 1", "both a source and an attempt"),
         ("UPDATE attempts SET outcome = 'stale' WHERE outcome = 'done'", "were not given by their attempt"),
         ("UPDATE prompts SET waits_for = 7 WHERE state = 'pending' AND parent_id IS NULL", "another number of parts"),
     ],
