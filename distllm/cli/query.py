@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import err, let_go, out, safe, table
+from distllm.cli.records import print_records
+from distllm.cli.screen import err, fits, let_go, out, safe, table
 from distllm.export.csv import csv_rows
 from distllm.export.target import named
 from distllm.store.queries import Query, Row, open_query
@@ -48,9 +49,12 @@ def _show(query: Query, output: str, most: int) -> bool:
                 _print(csv_rows([map(_in_csv, row) for row in page]))
         case _:
             rows = [[_in_table(value) for value in row] for row in chain.from_iterable(pages)]
-            grid = table(query.names, rows)
-            grid.show_lines = any(len(value) > 60 for row in rows for value in row)
-            out.print(grid)
+            if fits(query.names, rows):
+                grid = table(query.names, rows)
+                grid.show_lines = any(len(value) > 60 for row in rows for value in row)
+                out.print(grid)
+            else:
+                print_records(query.names, rows)
     sys.stdout.flush()
     return pages.more
 

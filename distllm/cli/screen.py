@@ -3,15 +3,17 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from distllm.domain.text import shown
 
 _WIDTH_WITHOUT_TERMINAL = 120
+_READABLE = 16
 PLAIN_LINE_EVERY_SECONDS = 5.0
 
 out = Console(
@@ -25,15 +27,64 @@ def safe(value: object) -> str:
     return shown(str(value))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[str] = ()) -> Table:
-    """A table that fits the terminal; the columns named in `numbers` are set to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    numbers: Iterable[str] = (),
+    *,
+    whole: Iterable[str] = (),
+    spare: Sequence[str] = (),
+    one_line: bool = False,
+) -> Table:
+    """A table that fits the terminal; the columns named in `numbers` are set to the right.
+
+    Numbers and what is `whole` are never broken; other text is, or is cut where each row is to be `one_line`.
+    Where there is no room, the columns named in `spare` are left out, the first named first.
+    """
+    right, unbroken = set(numbers), {*numbers, *whole}
+    cells = [["" if value is None else safe(value) for value in row] for row in rows]
+    shown = list(range(len(columns)))
+    for name in spare:
+        if _narrowest([(columns[i], [row[i] for row in cells]) for i in shown], unbroken) <= out.width:
+            break
+        shown.remove(columns.index(name))
     grid = Table(show_lines=False, header_style="bold", border_style="dim")
-    right = set(numbers)
-    for column in columns:
-        grid.add_column(safe(column), justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if value is None else safe(value) for value in row))
+    natural = {i: max(cell_len(columns[i]), *(cell_len(row[i]) for row in cells), 0) for i in shown}
+    room = out.width - 1 - 3 * len(shown) - sum(natural[i] for i in shown if columns[i] in unbroken)
+    widest = _shares(room, {i: natural[i] for i in shown if columns[i] not in unbroken})
+    for i in shown:
+        grid.add_column(
+            safe(columns[i]),
+            justify="right" if columns[i] in right else "left",
+            overflow="ellipsis" if one_line else "fold",
+            no_wrap=one_line or columns[i] in unbroken,
+            max_width=widest.get(i) if one_line else None,
+        )
+    for row in cells:
+        grid.add_row(*(row[i] for i in shown))
     return grid
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether a table of this would be easy to read here."""
+    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    return _narrowest([(name, [row[i] for row in cells]) for i, name in enumerate(columns)], ()) <= out.width
+
+
+def _shares(room: int, wanted: Mapping[int, int]) -> dict[int, int]:
+    """How much of `room` each gets: what it wants, or an equal share of what the modest ones leave."""
+    given: dict[int, int] = {}
+    for place, (key, want) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
+        given[key] = max(1, min(want, (room - sum(given.values())) // (len(wanted) - place)))
+    return given
+
+
+def _narrowest(columns: Sequence[tuple[str, Sequence[str]]], unbroken: Collection[str]) -> int:
+    """The width that a table needs to be read with ease."""
+    return 1 + sum(
+        3 + max(len(name), min(max(map(cell_len, cells), default=0), 1000 if name in unbroken else _READABLE))
+        for name, cells in columns
+    )
 
 
 def span(seconds: float) -> str:

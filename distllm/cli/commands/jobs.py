@@ -60,12 +60,19 @@ def submit(
 @app.command()
 def status(
     job: Annotated[int | None, typer.Argument(metavar="[JOB]", help="A job's number; all jobs without it.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on showing it: a job until it has ended, all jobs until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show where jobs stand.
 
     Example: `distllm status 1`
     """
+    if watch:
+        from distllm.cli.watch import watch_job, watch_jobs
+
+        finish(watch_jobs(given.db, as_json) if job is None else watch_job(given.db, job, as_json))
     from distllm.cli.status import show_job, show_jobs
 
     finish(show_jobs(given.db, as_json) if job is None else show_job(given.db, job, as_json))

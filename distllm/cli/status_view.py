@@ -1,0 +1,129 @@
+"""How jobs are shown: pieces that one look and a watch share, at every width."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from distllm.cli.screen import count, failed_prompt, number, safe, span, table
+
+Record = dict[str, Any]
+
+
+def state_of(job: Record) -> str:
+    """A job's state as people are told it."""
+    state: str = job["state"] if job["submitted"] else "being built"
+    return state
+
+
+def jobs_table(jobs: Sequence[Record], *, one_line: bool = False) -> RenderableType:
+    """A line for each job. A narrow terminal gets fewer columns, and with `one_line` shortened names."""
+    rows = [
+        (
+            job["job_id"],
+            job["job"],
+            state_of(job),
+            f"{number(job['done'])}/{number(job['total'])}",
+            number(job["failed"]),
+            job["model"],
+            job["started_at"],
+        )
+        for job in jobs
+    ]
+    columns = ("job", "name", "state", "answered", "failed", "model", "started")
+    return table(
+        columns,
+        rows,
+        numbers=("job", "answered", "failed"),
+        whole=("state", "started"),
+        spare=("started", "model", "failed"),
+        one_line=one_line,
+    )
+
+
+def workers_table(workers: Sequence[Record], *, one_line: bool = False) -> RenderableType:
+    """What each worker has done."""
+    columns = ("worker", "type", "answers", "failed", "seconds/answer", "answers/min", "tokens/s")
+    spare = ("type", "seconds/answer", "tokens/s", "failed")
+    return table(columns, [_worker(row) for row in workers], numbers=columns[2:], spare=spare, one_line=one_line)
+
+
+def _worker(row: Record) -> tuple[Any, ...]:
+    def rounded(value: float | None, factor: float = 1.0) -> str | None:
+        return None if value is None else f"{value * factor:.1f}"
+
+    return (
+        row["worker"],
+        row["type"],
+        number(row["succeeded"]),
+        number(row["failed"]),
+        rounded(row["avg_seconds"]),
+        rounded(row["requests_per_second"], 60),
+        rounded(row["tokens_per_second"]),
+    )
+
+
+def worker_errors(workers: Sequence[Record]) -> list[Text]:
+    """A line for each worker that something is wrong with."""
+    return [_line(row["worker"], row["error"]) for row in workers if row["error"]]
+
+
+def heading(job: Record) -> Text:
+    """Which job, and its state."""
+    return Text(safe(f"Job {job['job_id']}, {job['job']}: {state_of(job)}"))
+
+
+def failure_lines(unreadable: Sequence[Record], failures: Sequence[Record]) -> list[Text]:
+    """A line for each file that could not be read, and for each prompt that failed."""
+    return [
+        *(_line("not read", f"{row['document']}: {row['problem']}") for row in unreadable),
+        *(_line("failed", f"{failed_prompt(row)}: {row['error']}") for row in failures),
+    ]
+
+
+def fact_lines(job: Record, eta: float | None, live: int | None) -> list[Text]:
+    """The facts of a job, a line each."""
+    return [_line(name, value) for name, value in _facts(job, eta, live)]
+
+
+def _line(name: str, value: str) -> Text:
+    return Text(safe(f"  {name:<12} {value}"))
+
+
+def _facts(job: Record, eta: float | None, live: int | None) -> list[tuple[str, str]]:
+    counts = ", ".join(
+        f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
+    )
+    facts = [("answered", f"{number(job['done'])} of {number(job['total'])}" + (f" ({counts})" if counts else ""))]
+    if job["files"]:
+        read = job["files"] - job["unreadable"] - job["copies"]
+        facts.append(("documents", f"{number(read)} read of {number(job['files'])} files"))
+    facts.append(("model", job["model"]))
+    if job["prompt_tokens"]:
+        facts.append(
+            (
+                "tokens",
+                f"{number(job['prompt_tokens'])} asked about, {number(job['cached_tokens'])} of them found cached, "
+                f"{number(job['completion_tokens'])} written",
+            )
+        )
+    if job["reused"]:
+        facts.append(("reused", f"{count(job['reused'], 'answer')} of earlier jobs, not asked again"))
+    if job["truncated"]:
+        facts.append(("cut", f"{count(job['truncated'], 'answer')} at the token limit"))
+    if job["unproven"]:
+        facts.append(("unproven", f"{count(job['unproven'], 'answer')}: not certain that all that was sent was read"))
+    if job["started_at"]:
+        facts.append(("started", job["started_at"]))
+    if job["finished_at"]:
+        took = span(job["ended"] - job["began"]) if job["began"] else ""
+        facts.append(("finished", f"{job['finished_at']}{f', after {took}' if took else ''}"))
+    elif not job["submitted"] and not job["files"]:
+        facts.append(("left", "its program goes on with it when it makes the same batch again"))
+    elif live is None:
+        facts.append(("coordinator", f"none is live; go on with: distllm resume {job['job_id']}"))
+    else:
+        facts.append(("coordinator", f"process {live}"))
+        facts.append(("left", f"about {span(eta)}" if eta is not None else "not known yet"))
+    return facts
