@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from distllm.cli.commands import answers, db, jobs, presets
+from distllm.cli.commands import answers, db, jobs, presets, workers
 from distllm.cli.root import StoppedError, app
 from distllm.domain.errors import DistllmError
 
-__all__ = ["answers", "db", "jobs", "presets", "run"]
+__all__ = ["answers", "db", "jobs", "presets", "run", "workers"]
 
 
 def run(arguments: Sequence[str]) -> int:

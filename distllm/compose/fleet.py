@@ -52,7 +52,7 @@ async def open_fleet(config: Config) -> AsyncIterator[Fleet]:
 
     Raises NoWorkerError if there is none at all.
     """
-    specs = _specs(config)
+    specs = specs_of(config)
     async with open_session() as session:
         known: dict[str, tuple[Worker, int | None]] = {}
         for spec in specs:
@@ -67,7 +67,8 @@ async def open_fleet(config: Config) -> AsyncIterator[Fleet]:
             await fleet.close()
 
 
-def _specs(config: Config) -> Sequence[WorkerSpec]:
+def specs_of(config: Config) -> Sequence[WorkerSpec]:
+    """The configured workers, or the embedded one. Raises NoWorkerError if there is none at all."""
     if config.workers:
         return [worker.spec() for worker in config.workers]
     if not embedded_available():

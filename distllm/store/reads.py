@@ -79,6 +79,10 @@ class Reader:
         """All workers, with the columns of `worker_stats`, their last error and what they were seen to hold."""
         return await self.rows(_WORKERS)
 
+    async def worker_models(self) -> list[Record]:
+        """What each worker was seen to have, by its identity, with the tokens a second that were learnt."""
+        return await self.rows(_WORKER_MODELS)
+
     async def recent_attempts(self) -> Record:
         """The newest attempts of the newest coordinator: how many ended, their answers, and since when."""
         return await self.row(_RECENT) or {}
@@ -167,7 +171,13 @@ SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.
 _FAILURES = "SELECT * FROM failures WHERE job_id = :job ORDER BY failed_at DESC LIMIT :limit"
 
 _WORKERS = """
-SELECT v.*, w.error, w.breaker, w.slots FROM worker_stats v JOIN workers w ON w.name = v.worker ORDER BY v.worker
+SELECT v.*, w.identity, w.error, w.breaker, w.slots
+  FROM worker_stats v JOIN workers w ON w.name = v.worker ORDER BY v.worker
+"""
+
+_WORKER_MODELS = """
+SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode_rate
+  FROM worker_models m JOIN workers w ON w.id = m.worker_id ORDER BY m.loaded DESC, m.model
 """
 
 # The pace of the last attempts, found from the end of the table: never a scan of a long job's history.

@@ -1,8 +1,9 @@
-"""The configuration: one JSON file, what the environment overrides, and the defaults, read once."""
+"""What may stand in the configuration, and how it is read."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -63,10 +64,25 @@ class WorkerConfig(_Strict):
     extra: dict[str, Any] = Field(default_factory=dict)
 
     def spec(self) -> WorkerSpec:
-        """The same as plain values; the key is taken from the environment where the file says so."""
+        """The same as plain values; the key is taken from the environment where the file says so.
+
+        Raises UsageError where the environment does not have it.
+        """
         key = self.api_key.get_secret_value() if self.api_key else None
         if self.api_key_env is not None:
             key = os.environ.get(self.api_key_env)
+            if not key:
+                raise UsageError(
+                    f"worker {self.id!r} wants its key from the variable {self.api_key_env} (api_key_env), which the "
+                    f"environment does not have; run: export {self.api_key_env}=..."
+                )
+        return self._spec(key)
+
+    def keyless(self) -> WorkerSpec:
+        """The same without its key, for those who only want to know who the worker is."""
+        return self._spec(None)
+
+    def _spec(self, key: str | None) -> WorkerSpec:
         return WorkerSpec(
             name=self.id,
             type=self.type,
@@ -99,9 +115,13 @@ class Config(_Strict):
     @classmethod
     def load(cls, path: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the file named, else the one found, else none. Raises UsageError with file, place and remedy."""
-        file = _find(path, environment)
+        file = find_file(path, environment)
         values: Any = {} if file is None else _read(file)
-        where = str(file) if file else "the environment"
+        return cls.of(values, str(file) if file else "the environment", environment)
+
+    @classmethod
+    def of(cls, values: object, where: str, environment: Mapping[str, str] = os.environ) -> Self:
+        """Judge what was read from `where`; see `load`."""
         if not isinstance(values, dict):
             raise UsageError(f'{where}: must be a JSON object such as {{"workers": []}}')
         overrides = {name.lower(): environment[name] for name in _ENVIRONMENT if environment.get(name)}
@@ -109,13 +129,16 @@ class Config(_Strict):
             config = cls.model_validate(values | overrides)
         except ValidationError as error:
             raise UsageError(_explain(where, error, overrides)) from None
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         for index, worker in enumerate(config.workers):
+            place = f"{where}: workers[{index}]"
             if worker.id in seen:
-                raise UsageError(f"{where}: workers[{index}].id: {worker.id!r} is used twice; give each its own")
+                raise UsageError(
+                    f"{place}.id: {worker.id!r} is the id of workers[{seen[worker.id]}] too; give each its own"
+                )
             if not worker.port and default_port(worker.type) is None:
-                raise UsageError(f"{where}: workers[{index}].port: is missing; give the port the server listens on")
-            seen.add(worker.id)
+                raise UsageError(f"{place}.port: is missing; give the port the server listens on")
+            seen[worker.id] = index
         return config
 
     def aliases(self) -> tuple[tuple[str, ...], ...]:
@@ -135,7 +158,8 @@ def preset_folders() -> list[Path]:
     return [Path("presets"), user_folder() / "presets"]
 
 
-def _find(path: str | Path | None, environment: Mapping[str, str]) -> Path | None:
+def find_file(path: str | Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The file named, which must exist, else the one found, else None."""
     named = path or environment.get("DISTLLM_CONFIG")
     if named:
         if not Path(named).is_file():
@@ -147,27 +171,58 @@ def _find(path: str | Path | None, environment: Mapping[str, str]) -> Path | Non
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        # Some editors put a byte order mark first.
+        return json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{file}: line {error.lineno}, column {error.colno}: {error.msg}; the file must be JSON"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deeply for a configuration") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}; give yourself the right to read it") from None
 
 
 def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ""
-    for part in first["loc"]:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    """One line about the first thing that is wrong: its place, what it is, and the remedy."""
+    fault = error.errors(include_url=False)[0]
+    steps = [step for step in fault["loc"] if step not in _INNER]
+    place = _place(steps)
     if place in overrides:
         where, place = "the environment", place.upper()
-    if first["type"] == "extra_forbidden":
-        return f"{where}: {place}: is not a setting that distllm knows; check its spelling or remove it"
-    if first["type"] == "missing":
-        return f"{where}: {place}: is missing; add it"
-    if first["type"] == "value_error":
-        return f"{where}: {place}: {first['ctx']['error']}"
-    given = "" if isinstance(first["input"], dict | list) or "key" in place else f", not {first['input']!r}"
-    return f"{where}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{given}"
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{where}: {place}: is not a setting that distllm knows; {_nearest(steps)}"
+        case "missing":
+            return f"{where}: {place}: is missing; add it"
+        case "value_error":
+            return f"{where}: {place}: {fault['ctx']['error']}"
+        case "model_type" | "dict_type":
+            return f"{where}: {place}: must be an object in braces, {{…}}"
+        case "tuple_type" | "list_type":
+            return f"{where}: {place}: must be a list in brackets, […]"
+    given = "" if isinstance(fault["input"], dict | list) or "key" in place else f", not {_shown(fault['input'])}"
+    return f"{where}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}{given}"
+
+
+_INNER = frozenset({"function-before", "[key]"})
+"""Steps of a place that are pydantic's own."""
+
+
+def _place(steps: Sequence[int | str]) -> str:
+    """`workers[2].port`, counting from 0 as JSON tools do."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return path.removeprefix(".")
+
+
+def _nearest(steps: Sequence[int | str]) -> str:
+    model: type[BaseModel] = WorkerConfig if steps[0] == "workers" else Config
+    near = get_close_matches(str(steps[-1]).casefold(), list(model.model_fields), 1)
+    return f"did you mean {near[0]!r}?" if near else "check its spelling or remove it"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,198 @@
+"""`distllm workers list` and `check`."""
+
+import asyncio
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from distllm.cli.screen import number, out, safe, table
+from distllm.compose.checkup import Checked, check_workers, identities
+from distllm.config import Config
+from distllm.domain.errors import UsageError
+from distllm.domain.models import Health, WorkerSpec, WorkerType
+from distllm.store.reads import open_reader
+from distllm.workers.remedies import remedy_for
+
+EXIT_SOME = 1
+EXIT_NONE = 4
+Record = dict[str, Any]
+
+_NOBODY = "No worker is configured: `distllm workers scan` looks for servers, `distllm workers add` names one."
+
+
+def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
+    """Print the workers that are configured, and what the database knows of them; nobody is contacted."""
+    rows = asyncio.run(_known(db, Config.load(config)))
+    if as_json:
+        out.print(json.dumps(rows), soft_wrap=True)
+        return 0
+    if rows:
+        columns = ("id", "type", "address", "model", "window", "seats", "health", "read/s", "write/s", "answers")
+        numbers = ("window", "seats", "read/s", "write/s", "answers")
+        spare = ("type", "read/s", "write/s", "window", "seats", "address")
+        out.print(table(columns, [_row(row) for row in rows], numbers=numbers, whole=("health",), spare=spare))
+        for row in rows:
+            if row["error"] and row["healthy"] is not None:
+                out.print(safe(f"  {row['id']}: {row['error']}"), soft_wrap=True)
+    if not any(row["configured"] for row in rows):
+        out.print(_NOBODY, soft_wrap=True)
+    return 0
+
+
+async def _known(db: Path, config: Config) -> list[Record]:
+    """The configured workers with what was seen of them, then those that are only in the database."""
+    seen: dict[str, Record] = {}
+    models: dict[str, list[Record]] = {}
+    if db.exists():
+        async with open_reader(db) as reader:
+            seen = {row["identity"]: row for row in await reader.workers()}
+            for row in await reader.worker_models():
+                models.setdefault(row.pop("identity"), []).append(row)
+    known = []
+    for spec, identity in await identities(config):
+        known.append(_facts(identity, spec, seen.pop(identity, None), models.get(identity, [])))
+    known += [_facts(identity, None, row, models.get(identity, [])) for identity, row in seen.items()]
+    return known
+
+
+def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: list[Record]) -> Record:
+    seen = seen or {}
+    limit = spec.slots if spec else None
+    return {
+        "id": spec.name if spec else seen["worker"],
+        "type": str(spec.type) if spec else seen["type"],
+        "address": identity,
+        "configured": spec is not None,
+        "model": spec.model if spec else None,
+        "models": models,
+        "context_length": spec.context_length if spec else None,
+        "seats": limit or seen.get("slots"),
+        "healthy": None if seen.get("last_seen_at") is None else bool(seen["healthy"]),
+        "error": seen.get("error"),
+        "last_seen_at": seen.get("last_seen_at"),
+        "answers": seen.get("succeeded", 0),
+        "failed": seen.get("failed", 0),
+    }
+
+
+def _row(row: Record) -> tuple[Any, ...]:
+    # Rates are of a model: those of the one that it is configured for, else of the first that has some.
+    models = [model for model in row["models"] if row["model"] in (None, model["model"])]
+    model = next((each for each in models if each["decode_rate"]), models[0] if models else {})
+    windows = [n for n in (row["context_length"], model.get("context_length")) if n]
+    return (
+        row["id"],
+        row["type"],
+        row["address"],
+        row["model"] or _names([each["model"] for each in row["models"]]),
+        number(min(windows, default=None)),
+        row["seats"],
+        _health(row),
+        number(model.get("prefill_rate")),
+        number(model.get("decode_rate")),
+        number(row["answers"]),
+    )
+
+
+def _health(row: Record) -> str:
+    """As it was last seen; of one that is not configured nobody looks any more."""
+    if not row["configured"]:
+        return "not configured"
+    return {None: "never seen", True: "healthy", False: "not healthy"}[row["healthy"]]
+
+
+def check_now(config: Path | None, names: list[str], generate: bool, as_json: bool) -> int:
+    """Ask the workers now how they are. 4 if none can be used, 1 if some cannot."""
+    settings = Config.load(config)
+    there = [worker.id for worker in settings.workers] or [WorkerType.EMBEDDED.value]
+    for name in names:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"no worker is called {name!r}: {hint}there are {', '.join(there)}")
+    found = asyncio.run(_check(settings, names, generate, as_json))
+    if as_json:
+        out.print(json.dumps([_as_record(each) for each in found]), soft_wrap=True)
+    well = sum(each.wrong is None for each in found)
+    return 0 if well == len(found) else EXIT_SOME if well else EXIT_NONE
+
+
+async def _check(config: Config, names: list[str], generate: bool, as_json: bool) -> list[Checked]:
+    found = []
+    async for each in check_workers(config, names, generate=generate):
+        found.append(each)
+        if not as_json:
+            _show(each)
+    return found
+
+
+def _show(each: Checked) -> None:
+    mark, style = ("ok", "green") if each.wrong is None else ("bad", "red")
+    spec, health = each.spec, each.health
+    out.print(
+        Text(f"{mark:<4}", style=style) + Text(safe(f"{spec.name}: {spec.type} at {each.identity}")), soft_wrap=True
+    )
+    if each.wrong is not None:
+        remedy = remedy_for(each.wrong)
+        out.print(safe(f"    {each.wrong}{f'; {remedy}' if remedy else ''}"), soft_wrap=True)
+    if health.healthy:
+        said = [described(health), seats(spec.slots, health), f"answered in {each.seconds:.2f} s"]
+        if each.generated:
+            said.append("its model answers")
+        out.print(safe(f"    {'; '.join(said)}"), soft_wrap=True)
+
+
+def described(health: Health) -> str:
+    """The models of a server with their windows: those that are loaded first, and not all of many."""
+    offers = sorted(health.offers, key=lambda offer: not offer.loaded)
+    return (
+        _names(
+            [
+                offer.model
+                + (f" ({number(offer.context_length)} tokens)" if offer.context_length else "")
+                + (", not loaded" if offer.loaded is False else "")
+                for offer in offers
+            ]
+        )
+        or "no model"
+    )
+
+
+def seats(limit: int | None, health: Health) -> str:
+    """How many requests it takes at once."""
+    if limit is not None:
+        return f"{limit} at once (configured)"
+    return "1 at once (it does not tell its slots)" if health.slots is None else f"{health.slots} at once"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return "; ".join(names[:5]) + more
+
+
+def _as_record(each: Checked) -> Record:
+    return {
+        "id": each.spec.name,
+        "type": str(each.spec.type),
+        "address": each.identity,
+        "well": each.wrong is None,
+        "reachable": each.health.healthy,
+        "generated": each.generated,
+        "error": each.wrong,
+        "remedy": remedy_for(each.wrong) or None if each.wrong else None,
+        "seconds": round(each.seconds, 3),
+        "slots": each.health.slots,
+        "models": as_models(each.health),
+    }
+
+
+def as_models(health: Health) -> list[Record]:
+    """The models of a server for programs."""
+    return [
+        {"model": offer.model, "context_length": offer.context_length, "loaded": offer.loaded, "digest": offer.digest}
+        for offer in health.offers
+    ]
