@@ -30,6 +30,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return _complain(f"{error.filename}: {reason}" if error.filename else reason, 1)
     except Exception as error:
         return _complain(f"{type(error).__name__}: {error}", 1)
     return code if isinstance(code, int) else 0

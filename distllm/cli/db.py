@@ -16,6 +16,8 @@ from distllm.store.locks import coordinator_lock, coordinator_pid
 from distllm.store.migrate import revision_of, revisions, upgrade
 
 EXIT_FAULTS = 1
+WORTH_TELLING = 20_000_000
+"""Bytes whose copying takes long enough to show how far it is."""
 
 
 def show_path(db: Path) -> int:
@@ -107,10 +109,13 @@ def back_up_database(db: Path, target: Path) -> int:
     if revision_of(db) is None:
         raise DistllmError(f"{db} is empty: there is nothing to copy")
     ticker = Ticker()
+
+    def tell(done: int, total: int) -> None:
+        if total >= WORTH_TELLING:
+            ticker.show(f"{size_in_words(done)} of {size_in_words(total)} copied")
+
     try:
-        size = back_up(
-            db, target, lambda done, total: ticker.show(f"{size_in_words(done)} of {size_in_words(total)} copied")
-        )
+        size = back_up(db, target, tell)
     finally:
         ticker.clear()
     out.print(safe(f"{target} is a whole copy of {db} ({size_in_words(size)}), checked."), soft_wrap=True)

@@ -83,12 +83,12 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    db: Annotated[Path, typer.Option(metavar="PATH", envvar="DISTLLM_DB", help="The database file.")] = Path(
-        "distllm.db"
-    ),
+    db: Annotated[
+        Path, typer.Option(metavar="PATH", envvar="DISTLLM_DB", readable=False, help="The database file.")
+    ] = Path("distllm.db"),
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", envvar="DISTLLM_CONFIG", help="The configuration file."),
+        typer.Option(metavar="FILE", envvar="DISTLLM_CONFIG", readable=False, help="The configuration file."),
     ] = None,
     log_level: Annotated[
         Level, typer.Option(envvar="LOG_LEVEL", case_sensitive=False, help="DEBUG also shows tracebacks.")

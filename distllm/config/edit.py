@@ -136,7 +136,7 @@ def _workers(text: str) -> _Span:
 
 
 def _members(text: str) -> dict[str, _Span]:
-    """The values of the outermost object, by key; the last of those that come twice, as JSON has it."""
+    """The values of the outermost object, by key."""
     found: dict[str, _Span] = {}
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":

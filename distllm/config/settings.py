@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +21,20 @@ from distllm.workers.kinds import default_port, find_kind
 
 _ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH", "ENABLE_METRICS")
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _only_host(host: str) -> str:
+    if not host or host != host.strip() or re.search(r"[\s/\[\]@]|^[^:]*:[^:]*$", host):
+        raise ValueError(
+            f"must be a name or an address alone, such as studio.local or fe80::1, not {host!r}; "
+            "`scheme` and `port` are settings of their own"
+        )
+    return host
+
+
+Host = Annotated[str, AfterValidator(_only_host)]
+Words = Annotated[str, Field(min_length=1)]
 
 
 def _kind(name: object) -> WorkerType | str:
@@ -48,19 +62,19 @@ class _Strict(BaseModel):
 class WorkerConfig(_Strict):
     """One server, as the file names it."""
 
-    id: str = Field(min_length=1)
+    id: Words
     type: Annotated[WorkerType | str, BeforeValidator(_kind)]
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     scheme: Literal["http", "https"] = "http"
     endpoint: Literal["chat", "completions", "generate"] = "chat"
     """With the model's template, or raw; each kind of server has only one of the raw ones, whichever is named."""
-    model: str | None = None
+    model: Words | None = None
     max_concurrent_requests: int | None = Field(default=None, ge=1)
     context_length: int | None = Field(default=None, ge=1)
     api_key: SecretStr | None = None
-    api_key_env: str | None = None
-    path: str | None = None
+    api_key_env: Words | None = None
+    path: Words | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
     def spec(self) -> WorkerSpec:
@@ -172,7 +186,9 @@ def find_file(path: str | Path | None, environment: Mapping[str, str] = os.envir
 def _read(file: Path) -> Any:
     try:
         # Some editors put a byte order mark first.
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition)
+    except _RepeatedKeyError as error:
+        raise UsageError(f"{file}: the key {error} stands twice in one object; leave one out") from None
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{file}: line {error.lineno}, column {error.colno}: {error.msg}; the file must be JSON"
@@ -183,6 +199,19 @@ def _read(file: Path) -> Any:
         raise UsageError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}; give yourself the right to read it") from None
+
+
+class _RepeatedKeyError(Exception):
+    """JSON would silently keep the last of them."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RepeatedKeyError(repr(key))
+        found[key] = value
+    return found
 
 
 def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -> str:
@@ -199,12 +228,39 @@ def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -
             return f"{where}: {place}: is missing; add it"
         case "value_error":
             return f"{where}: {place}: {fault['ctx']['error']}"
-        case "model_type" | "dict_type":
-            return f"{where}: {place}: must be an object in braces, {{…}}"
-        case "tuple_type" | "list_type":
-            return f"{where}: {place}: must be a list in brackets, […]"
+        case "string_too_short":
+            return f"{where}: {place}: is empty; fill it in or leave it out"
+        case kind:
+            said = (
+                _must_be(kind, fault.get("ctx", {}), fault["input"]) or f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
+            )
     given = "" if isinstance(fault["input"], dict | list) or "key" in place else f", not {_shown(fault['input'])}"
-    return f"{where}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}{given}"
+    return f"{where}: {place}: {said}{given}"
+
+
+def _must_be(kind: str, bounds: Mapping[str, Any], given: object) -> str | None:
+    """What a value must be, in the words of JSON; None for a fault that nobody has met yet."""
+    match kind:
+        case "model_type" | "dict_type":
+            return "must be an object in braces, {…}"
+        case "tuple_type" | "list_type":
+            return "must be a list in brackets, […]"
+        case "string_type":
+            return "must be text in quotes"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "must be a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "must be a number"
+        case "greater_than":
+            return f"must be more than {bounds['gt']:g}"
+        case "greater_than_equal":
+            return f"must be at least {bounds['ge']}"
+        case "less_than_equal":
+            return f"must be at most {bounds['le']}"
+        case "literal_error":
+            near = get_close_matches(str(given).casefold(), re.findall(r"'(\w+)'", bounds["expected"]), 1)
+            return f"must be {bounds['expected']}{f' (did you mean {near[0]!r}?)' if near else ''}"
+    return None
 
 
 _INNER = frozenset({"function-before", "[key]"})

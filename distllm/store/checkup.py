@@ -11,7 +11,7 @@ from typing import Any
 
 from distllm.store.filesystems import filesystem_of
 from distllm.store.locks import coordinator_pid
-from distllm.store.migrate import revision_of, revisions
+from distllm.store.migrate import DAMAGED, revision_of, revisions
 from distllm.store.sqlite import has_wal_reset_bug
 from distllm.store.truths import (
     COUNTED,
@@ -29,7 +29,6 @@ LONG_WAL_BYTES = 256 * 2**20
 
 MOST_NAMED = 5
 RECOUNT = "distllm db check --repair"
-DAMAGED = "restore a copy made by `distllm db backup`, or save what can be read with SQLite's own `.recover`"
 
 
 class Level(StrEnum):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 BUSY_TIMEOUT_SECONDS = 60.0
+DAMAGED = "restore a copy made by `distllm db backup`, or save what can be read with SQLite's own `.recover`"
 
 
 def migrations_folder() -> Path:
@@ -36,6 +37,8 @@ def revision_of(path: Path) -> str | None:
 
     Raises DistllmError for a file that is not distllm's, or is newer than this program.
     """
+    if path.is_dir():
+        raise DistllmError(f"{path} is a folder: name a database file with --db")
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
@@ -47,7 +50,7 @@ def revision_of(path: Path) -> str | None:
                 raise DistllmError(f"{path} is a database of another program; name another file with --db")
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
-        raise DistllmError(f"{path} cannot be read as a database: {error}; name another file with --db") from error
+        raise DistllmError(f"{path} cannot be read as a database: {error}; {_remedy(error)}") from error
     revision = str(row[0])
     if revision not in revisions():
         raise DistllmError(
@@ -57,19 +60,47 @@ def revision_of(path: Path) -> str | None:
     return revision
 
 
+def _remedy(error: sqlite3.DatabaseError) -> str:
+    said = str(error)
+    if "malformed" in said or "I/O" in said:
+        return DAMAGED
+    if "locked" in said:
+        return "another program holds it: close that, then try again"
+    if "readonly" in said or "unable to open" in said:
+        return "give yourself the right to read it, and to write its folder, where SQLite keeps what it needs to read"
+    return "name another file with --db"
+
+
 def upgrade(path: Path) -> None:
     """Create the file if it is missing, and apply what it lacks. Does nothing to one that is current."""
     if revision_of(path) == revisions()[-1]:
         return
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy.exc import DBAPIError
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    # The change to WAL fails at once, whatever the busy timeout, if two processes make it together.
-    with FileLock(path.with_name(path.name + "-writer")), connect(str(path)) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        # The change to WAL fails at once, whatever the busy timeout, if two processes make it together.
+        with FileLock(path.with_name(path.name + "-writer")), connect(str(path)) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise DistllmError(_not_upgraded(path, error.orig or error)) from error
+    except (sqlite3.Error, OSError) as error:
+        raise DistllmError(_not_upgraded(path, error)) from error
+
+
+def _not_upgraded(path: Path, error: BaseException) -> str:
+    said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if "full" in said or "No space" in said:
+        remedy = "make room"
+    elif "locked" in said:
+        remedy = "another program holds it: close that, then try again"
+    else:
+        remedy = f"give yourself the right to write it and its folder ({path.absolute().parent})"
+    return f"the database {path} could not be made or brought to the newest schema: {said.lower()}; {remedy}"
 
 
 @contextmanager

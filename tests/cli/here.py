@@ -1,6 +1,7 @@
 """The command run inside the test's process: hundreds of mistakes cost no process each."""
 
 import asyncio
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from distllm.cli.app import run
-from tests.cli.conftest import Cli, Done
+from tests.cli.conftest import DISTLLM, Cli, Done
+from tests.documents.privileges import WITHOUT_PRIVILEGES
 from tests.fakes.server import FakeServer
 
 
@@ -33,6 +35,17 @@ class Here:
         code = run(arguments)
         said = self.captured.readouterr()
         return Done(code, said.out, said.err)
+
+    def run_without_privileges(self, *arguments: str) -> Done:
+        """Run a command in a process of its own that may not read and write everything, as root may."""
+        done = subprocess.run(
+            [*WITHOUT_PRIVILEGES, DISTLLM, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
 
 
 @contextmanager
