@@ -55,7 +55,7 @@ def test_a_preset_is_shown_readable_and_as_its_file(here: Here) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("sumary", "did you mean 'summary'?"), ("nowhere.json", "no such preset file"), ("broken", "broken.json")],
+    [("sumary", "did you mean 'summary'?"), ("nowhere.json", "there is no such file"), ("broken", "broken.json")],
 )
 def test_a_preset_that_cannot_be_shown(here: Here, name: str, words: str) -> None:
     here.files.write("presets/broken.json", "[]")
