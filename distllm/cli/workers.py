@@ -33,7 +33,7 @@ def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
     if rows:
         columns = ("id", "type", "address", "model", "window", "seats", "health", "read/s", "write/s", "answers")
         numbers = ("window", "seats", "read/s", "write/s", "answers")
-        spare = ("type", "read/s", "write/s", "window", "seats", "address")
+        spare = ("type", "seats", "address", "window", "read/s", "write/s")
         out.print(table(columns, [_row(row) for row in rows], numbers=numbers, whole=("health",), spare=spare))
         for row in rows:
             if row["error"] and row["healthy"] is not None:

@@ -63,7 +63,7 @@ def check(path: Path) -> Iterator[Finding]:
         with closing(open_to_look(path)) as connection:
             whole = yield from _structure(connection)
             if whole:
-                yield from _leases(connection, coordinator_pid(path))
+                yield from _leases(connection, path)
                 yield from _content(connection)
     except sqlite3.DatabaseError as error:
         yield Finding(Level.FAULT, "structure", f"it cannot be read: {error}; {DAMAGED}")
@@ -139,9 +139,12 @@ def read_views(connection: sqlite3.Connection) -> list[str]:
     return names
 
 
-def _leases(connection: sqlite3.Connection, live: int | None) -> Iterator[Finding]:
+def _leases(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
+    # Asked before and after, since a coordinator may just come or go.
+    live = coordinator_pid(path)
     held = connection.execute(HELD).fetchone()[0]
     in_flight = connection.execute(IN_FLIGHT).fetchone()[0]
+    live = live or coordinator_pid(path)
     if live is not None:
         yield Finding(Level.FINE, "leases", f"process {live} works this database and holds {held}")
     elif held or in_flight:

@@ -31,6 +31,8 @@ from tests.fakes.server import FakeServer
         (["status", "one"], 2, "valid integer"),
         (["workers", "chek"], 2, "chek"),
         (["workers", "remove"], 2, "ID"),
+        (["workers", "--json", "list"], 2, "--json stands behind the command"),
+        (["presets", "--json", "show", "summary"], 2, "--json stands behind the command"),
         (["db", "backup"], 2, "FILE"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from distllm.cli.root import Json, app, finish, given
+from distllm.domain.errors import UsageError
 
 workers = typer.Typer()
 app.add_typer(workers, name="workers")
@@ -18,6 +19,8 @@ def _list_without_command(context: typer.Context, as_json: Json = False) -> None
     """
     if context.invoked_subcommand is None:
         _list(as_json)
+    elif as_json:
+        raise UsageError("--json stands behind the command: distllm workers list --json")
 
 
 @workers.command("list")
