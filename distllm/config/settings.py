@@ -251,6 +251,8 @@ def _must_be(kind: str, bounds: Mapping[str, Any], given: object) -> str | None:
             return "must be a whole number"
         case "float_parsing" | "float_type" | "finite_number":
             return "must be a number"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
         case "greater_than":
             return f"must be more than {bounds['gt']:g}"
         case "greater_than_equal":
