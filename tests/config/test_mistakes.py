@@ -85,7 +85,11 @@ def complaint(content: object, folder: Path, environment: dict[str, str] | None 
         ({"max_retries": -1}, "max_retries: must be at least 0"),
         ({"max_retries": 1.5}, "max_retries: must be a whole number"),
         ({"max_concurrent_batch": 0}, "max_concurrent_batch: must be at least 1"),
-        ({"policy": "afinity"}, "policy: must be 'affinity'"),
+        ({"policy": "afinity"}, "policy: must be one of affinity, weighted (did you mean 'affinity'?)"),
+        ({"policy": 3}, "policy: must be text"),
+        ({"metrics": "file"}, "metrics: must be a list"),
+        ({"metrics": ["no_such_sink"]}, "metrics[0]: must be"),
+        ({"enable_metrics": "perhaps"}, "enable_metrics: must be true or false, not 'perhaps'"),
         ({"models": []}, "models: must be an object"),
         ({"models": {"a": "b"}}, "models.a: must be a list"),
         ({"models": {"a": [3]}}, "models.a[0]: must be text"),
@@ -104,6 +108,7 @@ def test_a_mistake_in_the_file_names_file_place_and_remedy(content: object, word
         ("REQUEST_TIMEOUT", "0", "must be more than 0"),
         ("MAX_RETRIES", "1.5", "must be a whole number"),
         ("MAX_CONCURRENT_BATCH", "none", "must be a whole number, not 'none'"),
+        ("ENABLE_METRICS", "maybe", "must be true or false, not 'maybe'"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(name: str, value: str, words: str, tmp_path: Path) -> None:
