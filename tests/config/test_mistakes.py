@@ -50,7 +50,7 @@ def complaint(content: object, folder: Path, environment: dict[str, str] | None 
         (one_worker(type=3), "workers[0].type: must be the name"),
         (one_worker(type="olama"), "did you mean 'ollama'?"),
         (one_worker(type="LM Studio"), "did you mean 'lm_studio'?"),
-        (one_worker(type="llama.cpp"), "did you mean 'openai'?"),
+        (one_worker(type="llama.cpp"), "'openai' speaks to it"),
         (one_worker(host=3), "workers[0].host: must be text"),
         (one_worker(host=""), "workers[0].host: must be a name or an address"),
         (one_worker(host="http://studio"), "`scheme` and `port` are settings of their own"),
