@@ -101,13 +101,10 @@ def _facts(job: Record, eta: float | None, live: int | None) -> list[tuple[str, 
         facts.append(("documents", f"{number(read)} read of {number(job['files'])} files"))
     facts.append(("model", job["model"]))
     if job["prompt_tokens"]:
-        facts.append(
-            (
-                "tokens",
-                f"{number(job['prompt_tokens'])} asked about, {number(job['cached_tokens'])} of them found cached, "
-                f"{number(job['completion_tokens'])} written",
-            )
-        )
+        # Ollama and LM Studio do not tell what was cached: then nothing is said of it.
+        cached = f", {number(job['cached_tokens'])} of them found cached" if job["cached_tokens"] else ""
+        asked, written = number(job["prompt_tokens"]), number(job["completion_tokens"])
+        facts.append(("tokens", f"{asked} asked about{cached}, {written} written"))
     if job["reused"]:
         facts.append(("reused", f"{count(job['reused'], 'answer')} of earlier jobs, not asked again"))
     if job["truncated"]:

@@ -113,10 +113,13 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
     if state.ended and job["ended"] and job["began"]:
         lines[0] += f", in {span(job['ended'] - job['began'])}"
     if job["prompt_tokens"]:
-        lines.append(
-            f"{number(job['prompt_tokens'])} tokens were asked about; {number(job['cached_tokens'])} of them were "
-            f"in a worker's prefix cache and not read again; {number(job['completion_tokens'])} were written"
+        cached = (
+            f"; {number(job['cached_tokens'])} of them were in a worker's prefix cache and not read again"
+            if job["cached_tokens"]
+            else ""
         )
+        asked, written = number(job["prompt_tokens"]), number(job["completion_tokens"])
+        lines.append(f"{asked} tokens were asked about{cached}; {written} were written")
     if job["reused"]:
         sources = ", ".join(str(source["job_id"]) for source in await reader.sources(state.job_id))
         jobs = f"job{'s' if ',' in sources else ''} {sources}"

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from random import Random
 
 from distllm.balancer.policies import Policy
+from distllm.dispatcher.batch import Batch, announced, released
 from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
-from distllm.domain.events import Answered, Listener, Noticed, TriedInVain
-from distllm.domain.models import Ask, ErrorClass, Outcome, Usage
-from distllm.domain.policy import Failed, limits, proof, verdict
+from distllm.domain.events import Listener, Noticed
+from distllm.domain.models import Ask
+from distllm.domain.policy import limits, proof, verdict
 from distllm.domain.tokens import fewest_sent
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
@@ -21,23 +21,6 @@ from distllm.store.sqlite import StoreError, Tx
 
 LONGEST_WAIT_SECONDS = 1.0
 STRANGERS_EVERY_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Batch:
-    """What the next transaction has to write."""
-
-    sent: list[Sent] = field(default_factory=list)
-    ended: list[Settlement] = field(default_factory=list)
-    returned: list[Lease] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.sent or self.ended or self.returned)
-
-    def leases(self) -> set[tuple[int, int]]:
-        """The leases that it speaks of."""
-        leases = [each.sent.lease for each in self.ended] + self.returned
-        return {_key(lease) for lease in leases}
 
 
 class Turns:
@@ -105,7 +88,7 @@ class Turns:
 
     def leases(self) -> set[tuple[int, int]]:
         """All leases at hand, in flight or not yet sent, as (prompt, number)."""
-        return {_key(lease) for station in self._stations.values() for lease in station.leases()}
+        return {lease.key for station in self._stations.values() for lease in station.leases()}
 
     def give_up(self, lost: set[tuple[int, int]], paused: set[int]) -> None:
         """Stop the requests for leases that were taken away: cancelled, or given to another.
@@ -114,10 +97,10 @@ class Turns:
         """
         for station in self._stations.values():
             for seat in station.seats:
-                if seat.current is not None and seat.request is not None and _key(seat.current) in lost:
+                if seat.current is not None and seat.request is not None and seat.current.key in lost:
                     seat.request.cancel()
             self._batch.returned.extend(
-                station.give_up(lambda lease: _key(lease) in lost or lease.job_id in paused),
+                station.give_up(lambda lease: lease.key in lost or lease.job_id in paused),
             )
 
     async def wait(self) -> None:
@@ -253,7 +236,7 @@ class Turns:
         seat.request = asyncio.create_task(station.worker.ask(call, bounds))
         await asyncio.wait([seat.request])
         request, seat.request = seat.request, None
-        outcome = _released(self._clock.ticks() - began) if request.cancelled() else request.result()
+        outcome = released(self._clock.ticks() - began) if request.cancelled() else request.result()
         station.end(seat, group.model, outcome)
         now = self._clock.now()
         judged = verdict(outcome, failures=lease.failures, max_retries=self._max_retries, now=now, rng=self._rng)
@@ -274,42 +257,6 @@ class Turns:
         return (self._me << 32) + self._attempts
 
     def _announce(self, each: Settlement) -> None:
-        worker = self._stations[each.sent.worker_id].worker.name
-        job_id, outcome = each.sent.lease.job_id, each.outcome
-        if outcome.error_class is None:
-            self._tell(
-                Answered(
-                    job_id,
-                    worker,
-                    each.finished_at,
-                    outcome.seconds,
-                    outcome.first_token_seconds,
-                    outcome.model,
-                    outcome.usage,
-                    outcome.finish_reason,
-                )
-            )
-        elif outcome.error_class is not ErrorClass.RELEASED:
-            final = isinstance(each.verdict, Failed)
-            error = outcome.error or ""
-            self._tell(
-                TriedInVain(job_id, worker, each.finished_at, outcome.seconds, outcome.error_class, error, final)
-            )
-
-
-def _key(lease: Lease) -> tuple[int, int]:
-    return lease.prompt_id, lease.number
-
-
-def _released(seconds: float) -> Outcome:
-    return Outcome(
-        error_class=ErrorClass.RELEASED,
-        error="stopped before it was answered",
-        answer="",
-        thinking=None,
-        finish_reason=None,
-        model=None,
-        usage=Usage(),
-        seconds=seconds,
-        first_token_seconds=None,
-    )
+        event = announced(each, self._stations[each.sent.worker_id].worker.name)
+        if event is not None:
+            self._tell(event)

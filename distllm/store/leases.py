@@ -37,6 +37,11 @@ class Lease:
     max_tokens: int | None
     body: str | None = None
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells a lease from every other: its prompt and its number."""
+        return self.prompt_id, self.number
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -281,4 +286,4 @@ _HELD = select(*_LEASE_COLUMNS).where(prompts.c.state == LEASED, prompts.c.holde
 def release_strangers(tx: Tx, me: int, known: set[tuple[int, int]]) -> None:
     """Give back the leases of coordinator `me` that are not `known` to it, as (prompt, number)."""
     held = [Lease(*row) for row in tx.rows(_HELD, {"me": me})]
-    release(tx, [lease for lease in held if (lease.prompt_id, lease.number) not in known])
+    release(tx, [lease for lease in held if lease.key not in known])

@@ -1,0 +1,61 @@
+"""What a turn has to write, and what is told of it once it is written."""
+
+from dataclasses import dataclass, field
+
+from distllm.domain.events import Answered, Event, TriedInVain
+from distllm.domain.models import ErrorClass, Outcome, Usage
+from distllm.domain.policy import Failed
+from distllm.store.leases import Lease
+from distllm.store.results import Sent, Settlement
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the next transaction has to write."""
+
+    sent: list[Sent] = field(default_factory=list)
+    ended: list[Settlement] = field(default_factory=list)
+    returned: list[Lease] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.ended or self.returned)
+
+    def leases(self) -> set[tuple[int, int]]:
+        """The leases that it speaks of."""
+        return {lease.key for lease in [*(each.sent.lease for each in self.ended), *self.returned]}
+
+
+def announced(each: Settlement, worker: str) -> Event | None:
+    """What to tell of the end of an attempt; nothing of one that was only given back."""
+    outcome, job_id = each.outcome, each.sent.lease.job_id
+    if outcome.error_class is None:
+        return Answered(
+            job_id,
+            worker,
+            each.finished_at,
+            outcome.seconds,
+            outcome.first_token_seconds,
+            outcome.model,
+            outcome.usage,
+            outcome.finish_reason,
+        )
+    if outcome.error_class is ErrorClass.RELEASED:
+        return None
+    final = isinstance(each.verdict, Failed)
+    error = outcome.error or ""
+    return TriedInVain(job_id, worker, each.finished_at, outcome.seconds, outcome.error_class, error, final)
+
+
+def released(seconds: float) -> Outcome:
+    """The outcome of a request that was stopped after `seconds`, before it was answered."""
+    return Outcome(
+        error_class=ErrorClass.RELEASED,
+        error="stopped before it was answered",
+        answer="",
+        thinking=None,
+        finish_reason=None,
+        model=None,
+        usage=Usage(),
+        seconds=seconds,
+        first_token_seconds=None,
+    )
