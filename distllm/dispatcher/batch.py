@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from distllm.domain.events import Answered, Event, TriedInVain
 from distllm.domain.models import ErrorClass, Outcome, Usage
 from distllm.domain.policy import Failed
+from distllm.store.attempts import Sent, Settlement
 from distllm.store.leases import Lease
-from distllm.store.results import Sent, Settlement
 
 
 @dataclass(slots=True)

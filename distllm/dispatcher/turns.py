@@ -13,10 +13,11 @@ from distllm.domain.events import Listener, Noticed
 from distllm.domain.models import Ask
 from distllm.domain.policy import limits, proof, verdict
 from distllm.domain.tokens import fewest_sent
+from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
 from distllm.store.leases import Group, Lease, claim, release, release_strangers
-from distllm.store.results import Sent, Settlement, record_sent, settle
+from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
 
 LONGEST_WAIT_SECONDS = 1.0

@@ -1,96 +1,20 @@
 """Ends of attempts: each in the transaction that moves its prompt, under the lease it was given."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import bindparam, exists, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
-from distllm.domain.models import Outcome
-from distllm.domain.policy import Again, Done, Failed, Refused, Verdict
+from distllm.domain.policy import Again, Done, Failed, Refused
 from distllm.domain.states import PromptState
+from distllm.store.attempts import Settlement, record_end
 from distllm.store.failures import fail_parents
-from distllm.store.leases import Lease, count_moves
+from distllm.store.leases import count_moves
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
-from distllm.store.tables import attempts, prompts, readings, refusals, results, workers
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An attempt that has begun: `id` is known before it is written, times are seconds since 1970."""
-
-    id: int
-    lease: Lease
-    worker_id: int
-    coordinator_id: int
-    started_at: float
-    sent_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """An attempt that has ended. `others` are the workers that the prompt could still go to.
-
-    `digest` tells the very weights that were asked, None where the server does not.
-    """
-
-    sent: Sent
-    outcome: Outcome
-    verdict: Verdict
-    proof: str
-    finished_at: float
-    others: tuple[int, ...]
-    digest: str | None = None
-
-
-_SENT_COLUMNS = ("id", "prompt_id", "lease", "worker_id", "coordinator_id", "started_at", "sent_tokens")
-_END_COLUMNS = (
-    "finished_at",
-    "first_token_seconds",
-    "prompt_tokens",
-    "cached_tokens",
-    "completion_tokens",
-    "prefill_seconds",
-    "decode_seconds",
-    "outcome",
-    "error",
-    "answer",
-)
-
-# Written with the next commit after sending; an attempt that ended before that is written whole by _ENDED.
-_BEGUN = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS}).on_conflict_do_nothing()
-
-# A second report of an attempt must not relabel the first.
-_ended = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS + _END_COLUMNS})
-_ENDED = _ended.on_conflict_do_update(
-    index_elements=[attempts.c.id],
-    set_={name: _ended.excluded[name] for name in _END_COLUMNS},
-    where=or_(
-        attempts.c.outcome.is_(None),
-        and_(attempts.c.outcome == literal_column("'lost'"), _ended.excluded.outcome != literal_column("'lost'")),
-    ),
-)
-
-
-def record_sent(tx: Tx, sent: Iterable[Sent]) -> None:
-    """Write attempts that are in flight."""
-    tx.many(_BEGUN, (_sent_row(each) for each in sent))
-
-
-def _sent_row(sent: Sent) -> dict[str, Any]:
-    return {
-        "id": sent.id,
-        "prompt_id": sent.lease.prompt_id,
-        "lease": sent.lease.number,
-        "worker_id": sent.worker_id,
-        "coordinator_id": sent.coordinator_id,
-        "started_at": sent.started_at,
-        "sent_tokens": sent.sent_tokens,
-    }
-
+from distllm.store.tables import prompts, refusals, results, workers
 
 _OURS = (prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"))
 _UNSETTLED = prompts.c.state.in_([LEASED, PENDING])
@@ -167,27 +91,6 @@ _PART_DONE = (
     .where(prompts.c.id == bindparam("parent"), prompts.c.waits_for > literal_column("0"))
     .values(waits_for=prompts.c.waits_for - literal_column("1"))
 )
-# The server's own count of a reading, the question included, is better than any estimate.
-_READ = (
-    update(readings)
-    .where(readings.c.id == bindparam("reading"))
-    .values(tokens_read=bindparam("read"), read_at=bindparam("now"))
-)
-
-_WORKED = (
-    update(workers)
-    .where(workers.c.id == bindparam("worker"))
-    .values(
-        requests=workers.c.requests + 1,
-        succeeded=workers.c.succeeded + bindparam("good"),
-        failed=workers.c.failed + bindparam("bad"),
-        completion_tokens=workers.c.completion_tokens + bindparam("written"),
-        seconds=workers.c.seconds + bindparam("took") * bindparam("good"),
-        min_seconds=func.min(func.coalesce(workers.c.min_seconds, bindparam("good_took")), bindparam("good_took")),
-        max_seconds=func.max(func.coalesce(workers.c.max_seconds, bindparam("good_took")), bindparam("good_took")),
-        last_seen_at=bindparam("now"),
-    )
-)
 
 
 def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
@@ -197,29 +100,12 @@ def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
     for each in settlements:
         label, target = _move(tx, each)
         stale += label == "stale"
-        if tx.run(_ENDED, _sent_row(each.sent) | _end_row(each, label)):
-            _count_work(tx, each)
+        record_end(tx, each, label)
         if target in (PromptState.DONE, PromptState.FAILED):
             ended_jobs[each.sent.lease.job_id] = each.finished_at
     for job_id, now in ended_jobs.items():
         tx.run(FINISH, {"job": job_id, "now": now})
     return stale
-
-
-def _end_row(each: Settlement, label: str) -> dict[str, Any]:
-    outcome, usage = each.outcome, each.outcome.usage
-    return {
-        "finished_at": each.finished_at,
-        "first_token_seconds": outcome.first_token_seconds,
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "prefill_seconds": usage.prefill_seconds,
-        "decode_seconds": usage.decode_seconds,
-        "outcome": label,
-        "error": outcome.error,
-        "answer": outcome.answer if label == "stale" else None,
-    }
 
 
 def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
@@ -295,28 +181,3 @@ def _count_answer(tx: Tx, each: Settlement, was: PromptState, part: int) -> None
         truncated=int(each.outcome.finish_reason == "length"),
         unproven=int(each.proof == "unproven"),
     )
-
-
-def _count_work(tx: Tx, each: Settlement) -> None:
-    good = each.outcome.error_class is None
-    tx.run(
-        _WORKED,
-        {
-            "worker": each.sent.worker_id,
-            "good": int(good),
-            "bad": int(each.outcome.error_class in ("broken", "refused")),
-            "written": each.outcome.usage.completion_tokens or 0,
-            "took": each.outcome.seconds,
-            "good_took": each.outcome.seconds if good else None,
-            "now": each.finished_at,
-        },
-    )
-    if good and each.outcome.usage.prompt_tokens is not None:
-        tx.run(
-            _READ,
-            {
-                "reading": each.sent.lease.reading_id,
-                "read": each.outcome.usage.prompt_tokens,
-                "now": each.finished_at,
-            },
-        )

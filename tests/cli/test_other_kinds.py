@@ -64,7 +64,7 @@ async def test_a_package_that_is_broken_is_named(cli: Cli, monkeypatch: pytest.M
     done = await cli.run("submit", "papers", "--prompt", "Why?")
     assert done.code == 1
     (line,) = done.err.strip().splitlines()
-    assert "the package my-servers adds the worker type 'parrot'" in line
+    assert "'parrot' of the package my-servers cannot be imported" in line
     assert "nothing_that_exists" in line
 
 

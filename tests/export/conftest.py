@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import cli
+from tests.export.export_kit import fill
 from tests.store.conftest import path, store, template
 
 __all__ = ["cli", "path", "store", "template"]
@@ -16,9 +17,6 @@ __all__ = ["cli", "path", "store", "template"]
 @pytest.fixture(scope="session")
 def twenty_thousand(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with four answers about each of five thousand papers, 500 characters long."""
-    # Not before: what the tests of the store share is rewritten for pytest as their fixtures are imported.
-    from tests.export.export_kit import fill
-
     path = Path(shutil.copy(template, tmp_path_factory.mktemp("large") / "large.db"))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")

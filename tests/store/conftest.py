@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from distllm.store.migrate import upgrade
-
-pytest.register_assert_rewrite("tests.store.store_kit")
-
-from tests.store.store_kit import Store, assert_consistent  # noqa: E402  # only what is imported later is rewritten
+from tests.store.store_kit import Store, assert_consistent
 
 
 @pytest.fixture(scope="session")

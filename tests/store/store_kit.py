@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from distllm.domain.models import Ask, Document, ErrorClass, Outcome, Template, Usage
 from distllm.domain.policy import Verdict, verdict
 from distllm.domain.states import PromptState
+from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, claim, reclaim
-from distllm.store.results import Sent, Settlement, record_sent, settle
+from distllm.store.results import settle
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
 

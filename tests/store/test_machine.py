@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Again, Failed
 from distllm.domain.states import FINAL, MOVES
+from distllm.store.attempts import Sent, Settlement
 from distllm.store.control import (
     Room,
     cancel_some,
@@ -35,7 +36,6 @@ from distllm.store.control import (
     unfinished_cancels,
 )
 from distllm.store.leases import Lease, release
-from distllm.store.results import Sent, Settlement
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end
 
 PAPERS = ["x" * length for length in (5, 50, 500)]

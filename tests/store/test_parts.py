@@ -4,9 +4,9 @@ import pytest
 
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
+from distllm.store.attempts import Sent
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import Lease
-from distllm.store.results import Sent
 from tests.store.store_kit import HUGE, MODEL, NOW, Store, add_job, end, split
 
 

@@ -203,7 +203,7 @@ def test_what_a_worker_did_is_counted(store: Store) -> None:
         lease = store.must_take(me, worker).leases[0]
         store.settle(end(store.send(me, worker, lease), kind))
     told = "requests, succeeded, failed, success_rate, avg_seconds, min_seconds, max_seconds"
-    assert store.rows(f"SELECT {told} FROM worker_stats") == [(4, 2, 1, 0.5, 3.0, 3.0, 3.0)]
+    assert store.rows(f"SELECT {told} FROM worker_stats") == [(3, 2, 1, 2 / 3, 3.0, 3.0, 3.0)]
     assert store.rows("SELECT completion_tokens, last_seen_at FROM workers") == [(14, NOW + 3)]
 
 

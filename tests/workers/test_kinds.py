@@ -97,5 +97,5 @@ def test_what_a_package_adds_may_be_no_adapter(kind: str, said: str) -> None:
 @pytest.mark.parametrize("kind", ["ollama", "lm_studio"])
 def test_both_words_for_a_raw_prompt_mean_the_one_that_the_kind_has(kind: str, endpoint: str, tmp_path: Path) -> None:
     assert load(tmp_path, type=kind, endpoint=endpoint).workers[0].spec().endpoint == endpoint
-    with pytest.raises(UsageError, match=r"workers\[0\].endpoint: input should be"):
+    with pytest.raises(UsageError, match=r"workers\[0\].endpoint: must be"):
         load(tmp_path, type=kind, endpoint="embeddings")
