@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Integer, bindparam, cast, distinct, func, select
+from sqlalchemy import Integer, bindparam, cast, func, select
 
 from distllm.domain.models import Document
 from distllm.store.sql import DONE, PENDING, one_of
@@ -52,7 +52,7 @@ _TO_ASK = (
     .where(_OF_JOB, prompts.c.state == PENDING)
 )
 _TO_READ = select(func.count(), func.coalesce(func.sum(readings.c.tokens), 0)).where(
-    readings.c.id.in_(select(distinct(prompts.c.reading_id)).where(_OF_JOB, prompts.c.state == PENDING))
+    readings.c.id.in_(select(prompts.c.reading_id).where(_OF_JOB, prompts.c.state == PENDING))
 )
 # Workers that are at work together, each at its own speed.
 _SPEED = (

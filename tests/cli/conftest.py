@@ -51,7 +51,7 @@ class Cli:
             DISTLLM,
             *arguments,
             cwd=self.folder,
-            env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120"},
+            env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120", "PYTHONWARNINGS": "error"},
             stdin=PIPE if piped else DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
