@@ -16,10 +16,19 @@ from distllm.domain.clock import Clock
 from distllm.domain.models import Document
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
 from distllm.presets import Preset, render_question, render_system
+from distllm.store.control import go_on
 from distllm.store.database import Database
 from distllm.store.rehearsal import Rehearsal, RehearsalOverError, rehearse
 from distllm.store.sqlite import Tx
-from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document, unread_files
+from distllm.store.submissions import (
+    NewJob,
+    NewReading,
+    build_prompts,
+    create_job,
+    save_document,
+    unfinished_job,
+    unread_files,
+)
 
 OnRead = Callable[[int, int], None]
 """Told how many files of how many have been read."""
@@ -47,10 +56,18 @@ class Request:
     fresh: bool = False
 
 
-async def create(database: Database, request: Request, clock: Clock) -> int:
-    """Store a job with its questions and files, unread; return its id.
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The job of a request; `known` if the same request had begun it, and it had not ended."""
 
-    The same request made again after it was cut short is the same job.
+    job_id: int
+    known: bool
+
+
+async def create(database: Database, request: Request, clock: Clock) -> Created:
+    """Store a job with its questions and files, unread.
+
+    The same request made again before its job has ended is the same job, so that nothing is asked twice.
 
     What came through standard input is read first, and its text is stored in the transaction that makes the
     job: a submit that is killed while it reads it leaves no job, and a job never waits for a file that is
@@ -59,11 +76,15 @@ async def create(database: Database, request: Request, clock: Clock) -> int:
     fleeting = await _read_fleeting(request.sources)
     job = _new_job(request, {place: document.sha256 for place, document in fleeting.items()})
 
-    def transaction(tx: Tx) -> int:
+    def transaction(tx: Tx) -> Created:
+        known = unfinished_job(tx, job.request_hash)
+        if known is not None:
+            go_on(tx, [known])
+            return Created(known, known=True)
         job_id = create_job(tx, job, clock.now())
         for ordinal, document in fleeting.items():
             save_document(tx, job_id, ordinal, document, _reading, clock.now())
-        return job_id
+        return Created(job_id, known=False)
 
     return await database.write(transaction)
 
@@ -127,8 +148,9 @@ def _new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
         max_tokens = request.max_tokens or template.max_tokens or preset.max_tokens
         questions.append((template, max_tokens, estimate_tokens(render_question(template)) + FRAME_TOKENS))
     asked = [(template.name, template.text, max_tokens) for template, max_tokens, _ in questions]
-    paths = [path for _, path, _ in files]
-    same = [paths, asked, request.model, temperature, request.priority, request.name, request.fresh]
+    # A file that was changed since makes it another request.
+    read = [(path, 0.0 if i in piped else mtime) for i, (_, path, mtime) in enumerate(files)]
+    same = [read, asked, request.model, temperature, request.priority, request.name, request.fresh]
     return NewJob(
         name=request.name or f"{preset.name} on {_called(request.sources)}",
         preset=preset.name,

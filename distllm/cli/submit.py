@@ -107,7 +107,10 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
         if given.dry_run:
             return await _rehearse(db, request, fleet, ticker, as_json=given.as_json)
         async with open_database(db) as database:
-            job_id = await create(database, request, clock)
+            created = await create(database, request, clock)
+            job_id = created.job_id
+            if created.known:
+                ticker.say(f"job {job_id} asks exactly this and has not ended: going on with it")
             with _reading(ticker) as on_read:
                 await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
             if given.detach:

@@ -46,10 +46,14 @@ class NewReading:
     tokens: int
 
 
-# A submit that was killed while it read files left a job without `submitted_at`: the same request goes on with it.
+# A submit that was killed or interrupted left a job without an end: the same request goes on with it.
 _UNFINISHED = (
     select(jobs.c.id)
-    .where(jobs.c.request_hash == bindparam("hash"), jobs.c.submitted_at.is_(None))
+    .where(
+        jobs.c.request_hash == bindparam("hash"),
+        jobs.c.finished_at.is_(None),
+        jobs.c.cancel_requested_at.is_(None),
+    )
     .order_by(jobs.c.id)
     .limit(1)
 )
@@ -61,14 +65,20 @@ _NEW_TEMPLATE = insert_row(templates, "job_id", "ordinal", "name", "text", "max_
 _NEW_FILE = insert_row(job_documents, "job_id", "ordinal", "name", "path", "mtime")
 
 
+def unfinished_job(tx: Tx, request_hash: str) -> int | None:
+    """The job that the same request has begun, and that has not ended."""
+    job_id: int | None = tx.value(_UNFINISHED, {"hash": request_hash})
+    return job_id
+
+
 def create_job(tx: Tx, job: NewJob, now: float) -> int:
     """Store a job with its questions and the list of its files; return its id.
 
     The id of an unfinished job is returned where the same request has begun one.
     """
-    known = tx.value(_UNFINISHED, {"hash": job.request_hash})
+    known = unfinished_job(tx, job.request_hash)
     if known is not None:
-        return int(known)
+        return known
     job_id: int = tx.value(
         _NEW_JOB,
         {

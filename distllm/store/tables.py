@@ -100,7 +100,7 @@ jobs = Table(
     _real("cancel_requested_at", null=True),
     _real("finished_at", null=True),
     _int("fresh", zero=True),
-    Index("ix_jobs_building", "request_hash", sqlite_where=text("submitted_at IS NULL")),
+    Index("ix_jobs_unfinished", "request_hash", sqlite_where=text("finished_at IS NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )

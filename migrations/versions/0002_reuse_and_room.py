@@ -1,4 +1,4 @@
-"""What reuse and retries need: which weights gave an answer, jobs that ask anew, and room of a prompt's own."""
+"""What reuse and retries need: which weights gave an answer, jobs that ask anew, room of a prompt's own."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,10 @@ def upgrade() -> None:
     op.add_column("results", sa.Column("digest", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("fresh", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.add_column("prompts", sa.Column("max_tokens", sa.Integer(), nullable=True))
+    op.drop_index("ix_jobs_building", "jobs")
+    op.create_index(
+        "ix_jobs_unfinished", "jobs", ["request_hash"], unique=False, sqlite_where=sa.text("finished_at IS NULL")
+    )
     op.create_index(
         "ix_prompts_answered",
         "prompts",

@@ -3,7 +3,7 @@
 import json
 
 from tests.cli.conftest import Cli
-from tests.fakes.behaviour import CUT
+from tests.fakes.behaviour import CUT, GOOD, HANGS
 from tests.fakes.server import FakeServer
 
 
@@ -24,6 +24,25 @@ async def test_a_second_submit_of_the_same_folder_makes_no_call(cli: Cli) -> Non
     assert "6 answers reused from job 1 and not asked again (--fresh asks anew)" in done.out
     assert cli.rows("SELECT count(*), min(reused_from), max(reused_from) FROM answers WHERE job_id = 2") == [(6, 1, 1)]
     assert "6 answers of earlier jobs" in (await cli.run("status", "2")).out
+
+
+async def test_a_submit_that_was_interrupted_is_gone_on_with_by_the_same_submit(cli: Cli) -> None:
+    async with FakeServer() as server:
+        cli.use(server)
+        submit = ("submit", str(cli.papers(4)), "--prompt", "What?")
+        server.behave(GOOD, HANGS)
+        working = await cli.start(*submit)
+        await server.until(lambda: len(server.requests) == 2, seconds=20)
+        working.kill()
+        await working.wait()
+        await cli.run("pause", "1")
+        done = await cli.run(*submit)
+        assert done.code == 0
+        assert "job 1 asks exactly this and has not ended: going on with it" in done.err
+        assert len(server.requests) == 5
+    assert cli.rows("SELECT state, done FROM job_progress") == [("completed", 4)]
+    done = await cli.run(*submit)
+    assert "4 answers reused from job 1" in done.out
 
 
 async def test_only_what_changed_is_asked(cli: Cli) -> None:

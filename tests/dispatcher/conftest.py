@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ async def store_job(
         model=model,
         params={"temperature": 0.0},
         priority=0,
-        request_hash=f"{name}{len(papers)}",
+        request_hash=uuid.uuid4().hex,
         questions=[(Template(f"q{i}", text), max_tokens, 20) for i, text in enumerate(questions)],
         files=[(f"paper{i}.txt", f"/papers/paper{i}.txt", 0.0) for i in range(len(papers))],
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from distllm.domain.models import Document
+from distllm.store.control import request_cancel
 from distllm.store.submissions import (
     CHUNK_DOCUMENTS,
     build_prompts,
@@ -97,12 +98,14 @@ def test_building_goes_on_where_a_killed_submit_stopped(store: Store, second_con
     )
 
 
-def test_the_same_request_is_the_same_job_until_it_is_submitted(store: Store) -> None:
+def test_the_same_request_is_the_same_job_until_that_has_ended(store: Store) -> None:
     first = store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW))
     assert store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW + 5)) == first
     assert store.write(lambda tx: create_job(tx, request(["a"], same="other"), NOW)) != first
     save_all(store, first, [paper("a")])
     build_all(store, first)
+    assert store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW + 7)) == first
+    assert store.write(lambda tx: request_cancel(tx, first, NOW + 8))
     assert store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW + 9)) > first
 
 
