@@ -38,7 +38,10 @@ def choose_model(wanted: str | None, candidates: Sequence[Candidate], aliases: S
         if len(names) == 1:
             return names.pop()
         if names:
-            raise DistllmError(f"several models could answer ({', '.join(sorted(names))}); choose with --model")
+            raise DistllmError(
+                f"several models could answer ({', '.join(sorted(names))}); choose with --model, or "
+                "make them one under `models` of the configuration"
+            )
     raise DistllmError("no worker has a model: load one in your server, then submit again")
 
 

@@ -23,6 +23,9 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.exit_code)
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "distllm")
+        for option in ("--db", "--config", "--log-level"):
+            if error.format_message().startswith(f"No such option: {option}"):
+                return _complain(f"{option} stands before the command: distllm {option} … {command[8:]} …", 2)
         return _complain(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
     except (typer.Abort, KeyboardInterrupt, StoppedError):
         typer.echo("distllm: interrupted; what was stored is kept, and `distllm resume` goes on with it", err=True)

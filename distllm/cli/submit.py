@@ -117,10 +117,8 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
                 out.print(safe(f"Job {job_id} is stored; run it with: distllm resume {job_id}"))
                 return 0
             asking = any(job["job_id"] == job_id for job in await database.read.unfinished())
-            if fleet.embedded and asking:
-                ticker.say(
-                    f"no worker is configured: using the embedded {model}, whose answers are only for trying things out"
-                )
+            if fleet.notice is not None and asking:
+                ticker.say(fleet.notice)
             return await work(database, config, fleet, [job_id], ticker)
 
 

@@ -66,8 +66,8 @@ class LoadBalancer:
             database = await stack.enter_async_context(open_database(path))
             stack.push_async_callback(self._stop)
             self._exit = stack.pop_all()
-        if fleet.embedded:
-            logger.warning("no worker is configured: the embedded model answers, which is only for trying things out")
+        if fleet.notice is not None:
+            logger.warning("%s", fleet.notice)
         self._opened = fleet, database
         return self
 

@@ -46,8 +46,8 @@ async def check_workers(config: Config, names: Collection[str], *, generate: boo
 
     Raises NoWorkerError if there is none, UsageError where a key is missing.
     """
-    specs = [spec for spec in specs_of(config) if not names or spec.name in names]
     async with open_session() as session:
+        specs = [spec for spec in await specs_of(config, session) if not names or spec.name in names]
         workers = [make_worker(spec, session) for spec in specs]
         looks = [asyncio.create_task(_check(worker, generate=generate)) for worker in workers]
         try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from distllm.balancer.models import Candidate, choose_model
 from distllm.config import Config
@@ -11,18 +12,33 @@ from distllm.domain.errors import DistllmError, NoWorkerError
 from distllm.domain.models import Health, WorkerSpec, WorkerType
 from distllm.workers import make_worker
 from distllm.workers.base import Worker
+from distllm.workers.detect import detect
+from distllm.workers.kinds import DEFAULT_PORTS
 from distllm.workers.model_file import embedded_available, embedded_model_name, find_model_file
 from distllm.workers.session import open_session
 
+if TYPE_CHECKING:
+    import aiohttp
+
 EMBEDDED_NAME = "embedded"
+
+NEARBY = tuple(("127.0.0.1", DEFAULT_PORTS[kind] or 0) for kind in (WorkerType.OLLAMA, WorkerType.LM_STUDIO))
+"""Where a server of this machine is found though nobody configured it."""
+
+DETECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The workers of this run; `embedded` if there is none but the one that distllm brings."""
+    """The workers of this run, each with its limit of seats.
+
+    `embedded` if there is none but the one that distllm brings; `found` are the addresses of those that are
+    used because they run on this machine and nothing is configured.
+    """
 
     workers: tuple[tuple[Worker, int | None], ...]
     embedded: bool
+    found: tuple[str, ...] = ()
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _looks: dict[Worker, asyncio.Task[Health]] = field(default_factory=dict)
 
@@ -45,32 +61,52 @@ class Fleet:
         await asyncio.gather(*self._looks.values(), return_exceptions=True)
         await asyncio.gather(*(worker.close() for worker, _ in self.workers))
 
+    @property
+    def notice(self) -> str | None:
+        """What to say of workers that nobody configured; None where there is nothing to say."""
+        if self.found:
+            return f"no worker is configured: using what runs on this machine, {' and '.join(self.found)}"
+        if self.embedded:
+            model = embedded_model_name(find_model_file(None))
+            return f"no worker is configured: using the embedded {model}, whose answers are only for trying things out"
+        return None
+
 
 @asynccontextmanager
-async def open_fleet(config: Config) -> AsyncIterator[Fleet]:
-    """Build the configured workers, or the embedded one if there are none. They are closed at the end.
+async def open_fleet(config: Config, nearby: Sequence[tuple[str, int]] = NEARBY) -> AsyncIterator[Fleet]:
+    """Build the configured workers, else those that answer `nearby`, else the embedded one; they are closed at the end.
 
     Raises NoWorkerError if there is none at all.
     """
-    specs = specs_of(config)
     async with open_session() as session:
+        specs = await specs_of(config, session, nearby)
         known: dict[str, tuple[Worker, int | None]] = {}
         for spec in specs:
             worker = make_worker(spec, session)
             same = known.get(worker.identity)
             seats = [limit for limit in (spec.slots, same[1] if same else None) if limit is not None]
             known[worker.identity] = (same[0] if same else worker, min(seats, default=None))
-        fleet = Fleet(tuple(known.values()), embedded=not config.workers)
+        embedded = not config.workers and all(spec.type is WorkerType.EMBEDDED for spec in specs)
+        found = () if config.workers or embedded else tuple(known)
+        fleet = Fleet(tuple(known.values()), embedded, found)
         try:
             yield fleet
         finally:
             await fleet.close()
 
 
-def specs_of(config: Config) -> Sequence[WorkerSpec]:
-    """The configured workers, or the embedded one. Raises NoWorkerError if there is none at all."""
+async def specs_of(
+    config: Config, session: "aiohttp.ClientSession", nearby: Sequence[tuple[str, int]] = NEARBY
+) -> Sequence[WorkerSpec]:
+    """The configured workers, else those that answer `nearby`, else the embedded one.
+
+    Raises NoWorkerError if there is none at all.
+    """
     if config.workers:
         return [worker.spec() for worker in config.workers]
+    found = [spec for spec in await asyncio.gather(*(_found(place, session) for place in nearby)) if spec is not None]
+    if found:
+        return found
     if not embedded_available():
         raise NoWorkerError(
             "no worker is configured, and the embedded one is not installed: name your servers in workers.json, "
@@ -92,6 +128,15 @@ async def model_for(fleet: Fleet, wanted: str | None, config: Config) -> str:
         for (worker, _), health in zip(fleet.workers, healths, strict=True)
     ]
     return choose_model(wanted, candidates, config.aliases())
+
+
+async def _found(place: tuple[str, int], session: "aiohttp.ClientSession") -> WorkerSpec | None:
+    """The server at a place, if it has a model to ask."""
+    kind = await detect(*place, session, DETECT_SECONDS)
+    if kind is None:
+        return None
+    spec = WorkerSpec(name=str(kind), type=kind, host=place[0], port=place[1])
+    return spec if (await make_worker(spec, session).probe()).offers else None
 
 
 async def _start(worker: Worker) -> None:

@@ -94,3 +94,9 @@ def test_files_that_may_not_be_read_are_named(here: Here) -> None:
     done = here.run_without_privileges("workers")
     assert done.code == 2
     assert "workers.json: cannot be read: Permission denied" in one_line(done)
+
+
+def test_an_option_of_the_whole_command_behind_a_command_is_told_its_place(here: Here) -> None:
+    done = here.run("submit", "papers", "--preset", "summary", "--db", "x.db")
+    assert done.code == 2
+    assert one_line(done) == "distllm: --db stands before the command: distllm --db … submit …"
