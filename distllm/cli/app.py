@@ -18,14 +18,16 @@ __all__ = ["answers", "db", "jobs", "presets", "run", "workers"]
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
     try:
-        code = app(list(arguments) or ["--help"], standalone_mode=False)
+        code = app(list(arguments) or ["--help"], prog_name="distllm", standalone_mode=False)
     except DistllmError as error:
         return _complain(str(error), error.exit_code)
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "distllm")
         for option in ("--db", "--config", "--log-level"):
             if error.format_message().startswith(f"No such option: {option}"):
-                return _complain(f"{option} stands before the command: distllm {option} … {command[8:]} …", 2)
+                return _complain(
+                    f"{option} stands before the command: distllm {option} … {command.removeprefix('distllm ')} …", 2
+                )
         return _complain(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
     except (typer.Abort, KeyboardInterrupt, StoppedError):
         typer.echo("distllm: interrupted; what was stored is kept, and `distllm resume` goes on with it", err=True)
