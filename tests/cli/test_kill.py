@@ -136,7 +136,7 @@ async def test_killed_with_the_embedded_worker_alive(cli: Cli) -> None:
 async def test_killed_at_forty_random_moments(cli: Cli) -> None:
     rng, kills, seats = Random(7), 40, 4
     cli.papers(100)
-    async with FakeServer(slots=seats, seconds_per_token=0.1) as server:
+    async with FakeServer(slots=seats, seconds_per_token=0.3) as server:
         cli.use(server)
         process = await cli.start("submit", "papers", "--prompt", "What is asked?", "--prompt", "What is found?")
         await cli.until(lambda: cli.rows("SELECT 1 FROM jobs"))
