@@ -122,7 +122,7 @@ def test_a_path_is_read_whatever_presets_there_are(tmp_path: Path) -> None:
     [
         ('{"prompts": [\n  {"name": "a" "text": "b"}]}', "line 2, column 16", "correct it there"),
         ('{"prompts": [], "prompts": []}', "'prompts'", "leave one out"),
-        ("[" * 100_000, "nested", "three levels"),
+        ("[" * 100_000, "nested", "a few levels"),
         ([], "the file", "{…}"),
         ({}, "prompts", "add it"),
         ({"prompts": []}, "prompts", "at least 1"),

@@ -1,6 +1,5 @@
 """What may stand in the configuration, and how it is read."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from distllm.balancer.policies import GROUP as POLICY_GROUP
 from distllm.balancer.policies import POLICIES
 from distllm.domain.errors import UsageError
 from distllm.domain.models import WorkerSpec, WorkerType
+from distllm.jsonfile import read_json_file
 from distllm.metrics import GROUP as SINK_GROUP
 from distllm.plugins import installed, suggestion
 from distllm.workers.kinds import default_port, find_kind
@@ -130,7 +130,7 @@ class Config(_Strict):
     def load(cls, path: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the file named, else the one found, else none. Raises UsageError with file, place and remedy."""
         file = find_file(path, environment)
-        values: Any = {} if file is None else _read(file)
+        values: Any = {} if file is None else read_json_file(file)
         return cls.of(values, str(file) if file else "the environment", environment)
 
     @classmethod
@@ -181,37 +181,6 @@ def find_file(path: str | Path | None, environment: Mapping[str, str] = os.envir
         return Path(named)
     found = (Path("workers.json"), user_folder() / "workers.json")
     return next((file for file in found if file.is_file()), None)
-
-
-def _read(file: Path) -> Any:
-    try:
-        # Some editors put a byte order mark first.
-        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition)
-    except _RepeatedKeyError as error:
-        raise UsageError(f"{file}: the key {error} stands twice in one object; leave one out") from None
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{file}: line {error.lineno}, column {error.colno}: {error.msg}; the file must be JSON"
-        ) from None
-    except RecursionError:
-        raise UsageError(f"{file}: nested too deeply for a configuration") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}; give yourself the right to read it") from None
-
-
-class _RepeatedKeyError(Exception):
-    """JSON would silently keep the last of them."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _RepeatedKeyError(repr(key))
-        found[key] = value
-    return found
 
 
 def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -> str:

@@ -1,14 +1,13 @@
 """Where preset files are found, and how they are read."""
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distllm.domain.errors import UsageError
 from distllm.domain.models import Template
+from distllm.jsonfile import read_json_file
 from distllm.presets.preset import Preset
 
 _BUILT_IN = Path(__file__).parent
@@ -73,7 +72,7 @@ def _read(path: Path) -> Preset:
     from distllm.presets.schema import PresetFile, PromptEntry, first_fault
 
     try:
-        content = PresetFile.model_validate(decode(path))
+        content = PresetFile.model_validate(read_json_file(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {first_fault(error, [PresetFile, PromptEntry])}") from None
     if content.name not in (None, path.stem):
@@ -90,40 +89,6 @@ def _read(path: Path) -> Preset:
         max_tokens=content.max_tokens,
         temperature=content.temperature,
     )
-
-
-def decode(path: Path) -> object:
-    """What the JSON file of a person holds. Raises UsageError, in one line, where it cannot be read."""
-    try:
-        # Some editors put a byte order mark first.
-        return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_without_repetition)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}; correct it there"
-        ) from None
-    except RecursionError:
-        raise UsageError(f"{path}: nested too deeply; three levels are enough") from None
-    except _RepeatedKeyError as error:
-        raise UsageError(f"{path}: the key {error} stands twice in one object; leave one out") from None
-
-
-class _RepeatedKeyError(Exception):
-    """JSON would silently keep the last of them."""
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _RepeatedKeyError(repr(key))
-        found[key] = value
-    return found
 
 
 def _repeated(names: Iterable[str]) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from distllm.domain.errors import UsageError
-from distllm.presets.files import decode
+from distllm.jsonfile import read_json_file
 from distllm.presets.schema import MaxTokens, Strict, Temperature, first_fault
 
 
@@ -42,7 +42,7 @@ def load_job(path: Path) -> JobFile:
     Raises UsageError, in one line, if there is none or it cannot be followed.
     """
     try:
-        given = _File.model_validate(decode(path))
+        given = _File.model_validate(read_json_file(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {first_fault(error, [_File])}") from None
     if (given.preset is None) == (given.prompts is None):

@@ -24,7 +24,6 @@ from distllm.workers.session import open_session
 LIMITS = Limits(60, 30, 90)
 SPEC = WorkerSpec("e", WorkerType.EMBEDDED, context_length=512)
 CALL = Call("any", "", "Say yes.", 4, 0.0, 4)
-needs_model = pytest.mark.skipif(not embedded_available(), reason="neither llama.cpp nor a model is installed")
 
 
 @pytest_asyncio.fixture
@@ -43,7 +42,6 @@ def gone(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-@needs_model
 async def test_from_start_to_close(session: aiohttp.ClientSession) -> None:
     worker = EmbeddedWorker(SPEC, session)
     assert worker.identity.startswith("embedded://")
@@ -66,7 +64,6 @@ async def test_from_start_to_close(session: aiohttp.ClientSession) -> None:
     await worker.close()
 
 
-@needs_model
 async def test_a_probe_starts_it_anew_when_it_has_died(session: aiohttp.ClientSession) -> None:
     worker = EmbeddedWorker(SPEC, session)
     assert (await worker.probe(60)).healthy
@@ -81,7 +78,6 @@ async def test_a_probe_starts_it_anew_when_it_has_died(session: aiohttp.ClientSe
     await worker.close()
 
 
-@needs_model
 async def test_giving_up_on_a_start_does_not_break_it(session: aiohttp.ClientSession) -> None:
     worker = EmbeddedWorker(SPEC, session)
     early = await worker.probe(0.01)
@@ -92,7 +88,6 @@ async def test_giving_up_on_a_start_does_not_break_it(session: aiohttp.ClientSes
     await worker.close()
 
 
-@needs_model
 async def test_closed_while_it_starts(session: aiohttp.ClientSession) -> None:
     worker = EmbeddedWorker(SPEC, session)
     await worker.probe(0.3)
@@ -100,7 +95,6 @@ async def test_closed_while_it_starts(session: aiohttp.ClientSession) -> None:
     assert worker.pid is None
 
 
-@needs_model
 async def test_a_file_that_is_no_model_is_one_line(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"junk" * 99)
@@ -170,7 +164,6 @@ PARENT = """
 """
 
 
-@needs_model
 @pytest.mark.parametrize("moment", ["at once", "loading", "started", "computing"])
 def test_it_is_gone_within_a_second_when_its_parent_is_killed(moment: str) -> None:
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(PARENT)], stdout=subprocess.PIPE, text=True) as parent:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from yarl import URL
 
 from distllm.domain.models import ErrorClass, WorkerSpec, WorkerType
-from distllm.workers import embedded_available, make_worker
+from distllm.workers import make_worker
 from distllm.workers.base import Worker
 from distllm.workers.embedded import EmbeddedWorker
 from tests.fakes import FakeServer, Seen
@@ -55,8 +55,6 @@ TELLS = {
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def real(session: aiohttp.ClientSession) -> AsyncIterator[EmbeddedWorker]:
-    if not embedded_available():
-        pytest.skip("neither llama.cpp nor a model is installed")
     worker = EmbeddedWorker(WorkerSpec("e", WorkerType.EMBEDDED, context_length=REAL_CONTEXT), session)
     await worker.start()
     yield worker
