@@ -7,6 +7,7 @@ transaction and checkpoint.
 
 import asyncio
 import json
+import logging
 import math
 import queue
 import sqlite3
@@ -26,6 +27,10 @@ from distllm.store.migrate import BUSY_TIMEOUT_SECONDS
 
 TRY_SECONDS = 1.0
 """How long one try to begin a write waits in SQLite, where nothing can stop it."""
+
+SAY_AFTER_SECONDS = 5.0
+
+logger = logging.getLogger("distllm")
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -156,6 +161,7 @@ class Writer:
 
     def _transact(self, transaction: Callable[[Tx], T]) -> T:
         began = time.monotonic()
+        said = False
         try:
             while True:
                 # Free between the tries, so that other processes of distllm do not wait for this one too.
@@ -163,6 +169,11 @@ class Writer:
                     connection = self._connection = self._connection or _open_for_writing(self._path)
                     if self._begin(connection, began):
                         return _commit(connection, transaction)
+                if not said and time.monotonic() - began >= SAY_AFTER_SECONDS:
+                    said = True
+                    logger.warning(
+                        "%s is held by another program; waiting up to %g s", self._path, BUSY_TIMEOUT_SECONDS
+                    )
         except (sqlite3.Error, OSError) as error:
             raise _store_error(self._path, error, time.monotonic() - began) from error
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from distllm.domain.errors import DistllmError
+from distllm.store import sqlite
 from distllm.store.database import open_database
 from distllm.store.fleet import register
 from distllm.store.sqlite import StoreError, Tx, Writer, has_wal_reset_bug
@@ -121,15 +122,19 @@ connection.execute("ROLLBACK")
 """
 
 
-async def test_an_outsider_that_holds_the_database_only_delays_a_write(path: Path, writer: Writer) -> None:
+async def test_an_outsider_that_holds_the_database_only_delays_a_write_and_is_told_of(
+    path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite, "SAY_AFTER_SECONDS", 0.0)
     outsider = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _OUTSIDER, str(path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert outsider.stdout is not None
     assert await outsider.stdout.readline() == b"held\n"
     write = asyncio.create_task(writer.run(lambda tx: register(tx, "here", 1, NOW)))
-    done, _ = await asyncio.wait([write], timeout=1.0)
+    done, _ = await asyncio.wait([write], timeout=2.5)
     assert not done
+    assert caplog.messages == [f"{path} is held by another program; waiting up to 60 s"]
     await outsider.communicate(b"\n")
     assert await asyncio.wait_for(write, 10) == 1
     assert rows_of(path, "SELECT host FROM coordinators") == [("here",)]
