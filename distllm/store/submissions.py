@@ -199,7 +199,8 @@ def save_document(
     tx.run(_LINK, {"job": job_id, "place": ordinal, "document": document_id, "reading": reading_id})
 
 
-# A file with the bytes of an earlier one of its job is asked about once.
+# A file with the bytes of an earlier one of its job is asked about once. The sum keeps SQLite from searching by
+# the order of the files, which would read all earlier ones for each.
 _earlier = job_documents.alias("earlier")
 _MARK_COPIES = (
     update(job_documents)
@@ -208,7 +209,7 @@ _MARK_COPIES = (
         exists().where(
             _earlier.c.job_id == job_documents.c.job_id,
             _earlier.c.document_id == job_documents.c.document_id,
-            _earlier.c.ordinal < job_documents.c.ordinal,
+            _earlier.c.ordinal + literal_column("0") < job_documents.c.ordinal,
         ),
     )
     .values(copy=1)

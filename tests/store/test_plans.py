@@ -12,7 +12,7 @@ import pytest
 
 from distllm.domain.models import ErrorClass, StoredRequest
 from distllm.domain.policy import Failed
-from distllm.store import leases, reuse
+from distllm.store import leases, reuse, submissions
 from distllm.store.control import (
     cancel_some,
     go_on,
@@ -182,6 +182,13 @@ def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: 
     manage(store)
     steps = named(connection, reuse._COPY)
     assert any("ix_prompts_answered (reading_id=?)" in step for step in steps), steps
+
+
+def test_the_copies_of_a_file_are_found_by_its_document(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    manage(store)
+    steps = named(connection, submissions._MARK_COPIES)
+    assert any("ix_job_documents_job_id_document_id (job_id=? AND document_id=?)" in step for step in steps), steps
 
 
 def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[Store, Recorder]) -> None:
