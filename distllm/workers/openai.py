@@ -74,7 +74,13 @@ class OpenAIWorker(Worker):
         if models is None:
             error = f"{self.identity}: answers, but not with a list of models as OpenAI-compatible servers do"
             return Health(False, error=error)
-        llama = any(model.get("owned_by") == "llamacpp" for model in models)
+        owners = [model.get("owned_by") for model in models]
+        if "library" in owners:
+            # Asked by this API it would drop the beginning of a long prompt without a word.
+            return Health(
+                False, error=f"{self.identity}: is Ollama, which cuts long prompts here; give it type 'ollama'"
+            )
+        llama = "llamacpp" in owners
         slots = count(fields(await self._server.ask_if_told("/props")).get("total_slots")) if llama else None
         return self._health(models, llama, slots)
 

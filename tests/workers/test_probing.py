@@ -124,3 +124,10 @@ async def test_a_paper_of_megabytes_is_sent(session: aiohttp.ClientSession) -> N
         outcome = await make_worker(spec, session).ask(call, Limits(20, 20, 20))
         assert outcome.error is None
         assert server.requests[0].system == call.system
+
+
+async def test_ollama_is_not_asked_by_the_api_that_cuts(session: aiohttp.ClientSession) -> None:
+    async with FakeServer(kind="ollama") as server:
+        health = await probe(server, session)
+    assert not health.healthy
+    assert health.error == f"{server.url}: is Ollama, which cuts long prompts here; give it type 'ollama'"
