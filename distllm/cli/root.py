@@ -18,6 +18,10 @@ ORDER = (
 )
 
 
+LARGEST_NUMBER = 2**63 - 1
+"""What a column of SQLite can hold."""
+
+
 class StoppedError(Exception):
     """Ctrl-C where a command has no better answer to it; typer's own is silent."""
 
@@ -67,7 +71,7 @@ class Context:
 given = Context()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="A job's number.")]
+JobNumber = Annotated[int, typer.Argument(metavar="JOB", min=1, max=LARGEST_NUMBER, help="A job's number.")]
 
 
 def finish(code: int) -> None:

@@ -22,6 +22,7 @@ from distllm.workers.kinds import default_port, find_kind
 _ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH", "ENABLE_METRICS")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Some = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _only_host(host: str) -> str:
@@ -70,8 +71,8 @@ class WorkerConfig(_Strict):
     endpoint: Literal["chat", "completions", "generate"] = "chat"
     """With the model's template, or raw; each kind of server has only one of the raw ones, whichever is named."""
     model: Words | None = None
-    max_concurrent_requests: int | None = Field(default=None, ge=1)
-    context_length: int | None = Field(default=None, ge=1)
+    max_concurrent_requests: Some | None = None
+    context_length: Some | None = None
     api_key: SecretStr | None = None
     api_key_env: Words | None = None
     path: Words | None = None
@@ -119,8 +120,8 @@ class Config(_Strict):
     workers: tuple[WorkerConfig, ...] = ()
     health_check_interval: Seconds = 30.0
     request_timeout: Seconds = 300.0
-    max_retries: int = Field(default=3, ge=0)
-    max_concurrent_batch: int | None = Field(default=None, ge=1)
+    max_retries: int = Field(default=3, ge=0, le=1_000_000_000)
+    max_concurrent_batch: Some | None = None
     policy: Annotated[str, AfterValidator(_policy)] = "affinity"
     metrics: tuple[Annotated[str, AfterValidator(_sink)], ...] = ()
     enable_metrics: bool = True

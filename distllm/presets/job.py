@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from distllm.domain.errors import UsageError
 from distllm.jsonfile import read_json_file
-from distllm.presets.schema import MaxTokens, Strict, Temperature, first_fault
+from distllm.presets.schema import MaxTokens, Priority, Strict, Temperature, first_fault
 
 
 class _File(Strict):
@@ -19,7 +19,7 @@ class _File(Strict):
     model: str | None = None
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
-    priority: int | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
+from distllm.presets.preset import HIGHEST_PRIORITY, HOTTEST, MAX_TOKENS, MOST_TOKENS, TEMPERATURE
 
 
 def _joined(value: object) -> object:
@@ -25,8 +25,9 @@ def _sendable(text: str) -> str:
     return text.strip()
 
 
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
-Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Temperature = Annotated[float, Field(ge=0, le=HOTTEST, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=64)]
 Text = Annotated[str, BeforeValidator(_joined), AfterValidator(_sendable)]
 

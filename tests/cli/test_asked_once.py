@@ -106,6 +106,7 @@ async def test_a_job_file_that_makes_no_sense_is_one_line(cli: Cli) -> None:
         ('{"paths": ["x"], "preset": "summary", "promts": []}', "promts: unknown key; did you mean 'prompts'?"),
         ('{"paths": ["x"]}', "give either `preset` or `prompts`"),
         ('{"paths": [], "preset": "summary"}', "paths: "),
+        ('{"paths": ["x"], "preset": "summary", "priority": 9999999999999999999}', "priority: input should be less"),
         ("{", "line 1, column 2"),
     ):
         file = cli.write("job.json", text)

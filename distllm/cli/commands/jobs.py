@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from distllm.cli.root import JobNumber, Json, app, finish, given
+from distllm.cli.root import LARGEST_NUMBER, JobNumber, Json, app, finish, given
+from distllm.presets.preset import HIGHEST_PRIORITY, HOTTEST, MOST_TOKENS
 
 
 @app.command()
@@ -25,9 +26,18 @@ def submit(
         str | None, typer.Option(metavar="M", help="The model to ask; `any` takes each worker's own.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="N", help="A name for the job.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most tokens of one answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(metavar="T", min=0.0, help="0 for the likeliest words.")] = None,
-    priority: Annotated[int | None, typer.Option(metavar="N", help="Jobs with higher numbers go first.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST_TOKENS, help="The most tokens of one answer.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", min=0.0, max=HOTTEST, help="0 for the likeliest words.")
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=-HIGHEST_PRIORITY, max=HIGHEST_PRIORITY, help="Jobs with higher numbers go first."
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what is answered already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Only store the job; `distllm resume` runs it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would be.")] = False,
@@ -59,7 +69,10 @@ def submit(
 
 @app.command()
 def status(
-    job: Annotated[int | None, typer.Argument(metavar="[JOB]", help="A job's number; all jobs without it.")] = None,
+    job: Annotated[
+        int | None,
+        typer.Argument(metavar="[JOB]", min=1, max=LARGEST_NUMBER, help="A job's number; all jobs without it."),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Go on showing it: a job until it has ended, all jobs until Ctrl-C.")
     ] = False,
@@ -81,7 +94,10 @@ def status(
 @app.command()
 def resume(
     jobs: Annotated[
-        list[int] | None, typer.Argument(metavar="[JOB...]", help="Jobs by number; all that are unfinished without.")
+        list[int] | None,
+        typer.Argument(
+            metavar="[JOB...]", min=1, max=LARGEST_NUMBER, help="Jobs by number; all that are unfinished without."
+        ),
     ] = None,
 ) -> None:
     """Go on with jobs that are unfinished.
