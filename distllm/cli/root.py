@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from distllm import __version__
+from distllm.domain.paths import no_address
 
 ORDER = (
     *("submit", "status", "resume", "pause", "cancel", "retry"),
@@ -102,4 +103,4 @@ def _options(
     ] = False,
 ) -> None:
     logging.basicConfig(level=log_level.value, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    given.db, given.config = db, config
+    given.db, given.config = no_address(db), config

@@ -45,6 +45,10 @@ class Submission:
 
 def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
+    if given.as_json and not (given.dry_run or given.detach):
+        raise UsageError(
+            "--json goes with --dry-run or --detach; of a job that runs, `distllm status JOB --json` tells"
+        )
     given = _with_job_file(given)
     if not given.paths:
         raise UsageError("nothing to read: name files or folders, or - for standard input")
@@ -114,7 +118,8 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
             with _reading(ticker) as on_read:
                 await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
             if given.detach:
-                out.print(safe(f"Job {job_id} is stored; run it with: distllm resume {job_id}"))
+                stored = f"Job {job_id} is stored; run it with: distllm resume {job_id}"
+                out.print(json.dumps({"job_id": job_id}) if given.as_json else safe(stored), soft_wrap=True)
                 return 0
             asking = any(job["job_id"] == job_id for job in await database.read.unfinished())
             if fleet.notice is not None and asking:

@@ -21,6 +21,7 @@ from distllm.config import Config
 from distllm.dispatcher.station import ANY_MODEL
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed, WorkerChanged, to_all
+from distllm.domain.paths import no_address
 from distllm.insights import progress
 from distllm.metrics import Figures, Metrics
 from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
@@ -50,7 +51,7 @@ class LoadBalancer:
 
     def __init__(self, config: Config | None = None, *, db: str | os.PathLike[str] | None = None) -> None:
         self._config = Config.load() if config is None else config
-        self._db = None if db is None else Path(db)
+        self._db = None if db is None else no_address(Path(db))
         self._clock = Clock()
         self._metrics = Metrics()
         self._exit = AsyncExitStack()

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from distllm import BatchProgress, LoadBalancer, NoWorkerError
+from distllm import BatchProgress, LoadBalancer, NoWorkerError, UsageError
 from distllm.batches import BatchRequest, Spool, store_batch
 from distllm.domain.clock import Clock
 from distllm.store.database import open_database
@@ -217,3 +217,10 @@ async def test_outside_of_its_block_a_balancer_says_how_it_is_used() -> None:
         balancer = LoadBalancer(config_of(server))
         with pytest.raises(RuntimeError, match="async with"):
             await balancer.process_batch(["What?"])
+
+
+async def test_an_address_is_no_database_and_its_password_is_not_repeated() -> None:
+    async with FakeServer() as server:
+        with pytest.raises(UsageError, match="not a postgresql address") as caught:
+            LoadBalancer(config_of(server), db="postgresql://me:secret@studio/answers")
+    assert "secret" not in str(caught.value)

@@ -90,6 +90,15 @@ async def test_what_would_be_asked_is_told_without_a_database(cli: Cli) -> None:
     assert cli.rows("SELECT count(*) FROM jobs") == [(1,)]
 
 
+async def test_a_job_that_is_only_stored_tells_programs_its_number(cli: Cli) -> None:
+    cli.papers(1)
+    async with FakeServer() as server:
+        cli.use(server)
+        done = await cli.run("submit", "papers", "--prompt", "What?", "--detach", "--json")
+        assert (done.code, json.loads(done.out)) == (0, {"job_id": 1})
+        assert not server.requests
+
+
 async def test_a_job_file_says_all_that_the_command_line_leaves_open(cli: Cli) -> None:
     cli.papers(2)
     job = {"paths": ["../papers"], "prompts": ["What?"], "name": "nightly", "max_tokens": 7, "priority": 3}

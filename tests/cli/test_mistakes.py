@@ -31,9 +31,11 @@ from tests.fakes.server import FakeServer
         (["resume", "1", "9" * 30], 2, "JOB"),
         (["cancel", "9" * 30], 2, "JOB"),
         (["export", "9" * 30, "--format", "csv"], 2, "JOB"),
+        (["submit", "papers", "--prompt", "Why?", "--json"], 2, "--json goes with --dry-run or --detach"),
         (["submit", "papers", "--promt", "Why?"], 2, "--prompt"),
         (["--config", "gone.json", "submit", "papers", "--prompt", "Why?"], 2, "gone.json"),
         (["--db", "no/such/folder/d.db", "submit", "papers", "--prompt", "Why?"], 1, "no/such/folder does not exist"),
+        (["--db", "postgresql://me:secret@studio/d", "status"], 2, "not a postgresql address"),
         (["submitt"], 2, "submitt"),
         (["--loglevel", "DEBUG", "status"], 2, "--log-level"),
         (["--log-level", "LOUD", "status"], 2, "LOUD"),
@@ -52,6 +54,7 @@ def test_a_command_that_makes_no_sense(here: Here, arguments: list[str], code: i
     done = here.run(*arguments)
     assert done.code == code
     assert words in one_line(done)
+    assert "secret" not in done.err
     assert not here.files.database.exists()
 
 

@@ -41,7 +41,7 @@ def submit(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what is answered already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Only store the job; `distllm resume` runs it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would be.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --detach, print JSON.")] = False,
 ) -> None:
     """Ask questions about papers, and keep the answers. What is answered already is not asked again.
 
