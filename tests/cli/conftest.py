@@ -109,27 +109,6 @@ class Cli:
         return self.folder / "papers"
 
 
-def children_of(pid: int) -> set[int]:
-    """The processes that a process has started, and theirs."""
-    found: set[int] = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except (OSError, IndexError):
-            continue
-        if parent == pid:
-            found |= {int(entry.name)} | children_of(int(entry.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be reaped does not."""
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.fixture
 async def cli(tmp_path: Path) -> AsyncIterator[Cli]:
     """The command, in a folder of its own; what it leaves running is killed."""

@@ -9,16 +9,17 @@ from random import Random
 import pytest
 
 from distllm.store.locks import coordinator_lock
-from tests.cli.conftest import Cli, alive, children_of
+from tests.cli.conftest import Cli
 from tests.fakes.server import FakeServer
+from tests.processes import command_of, descendants_of, is_alive
 
 
 async def kill(cli: Cli, process: Process) -> None:
     """SIGKILL a command: within a second its children are gone and its locks are free."""
-    children = children_of(process.pid)
+    children = descendants_of(process.pid)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    await cli.until(lambda: not any(alive(child) for child in children), seconds=1.0)
+    await cli.until(lambda: not any(is_alive(child) for child in children), seconds=1.0)
     await cli.until(lambda: not coordinator_lock(cli.database).is_held(), seconds=1.0)
 
 
@@ -123,7 +124,7 @@ async def test_killed_with_the_embedded_worker_alive(cli: Cli) -> None:
     process = await cli.start("submit", "papers", *prompts, "--max-tokens", "12")
     await cli.until(lambda: answered(cli))
     before = answered(cli)
-    assert any("embedded_child" in Path(f"/proc/{child}/cmdline").read_text() for child in children_of(process.pid))
+    assert any("embedded_child" in command_of(child) for child in descendants_of(process.pid))
     await kill(cli, process)
     done = await cli.run("resume")
     assert done.code == 0, done.err

@@ -17,21 +17,10 @@ from distllm.documents import DocumentReader
 from distllm.domain.errors import DistllmError
 from tests.documents.pdf_writer import column, write_pdf, write_slow_pdf
 from tests.documents.privileges import run_without_privileges
+from tests.processes import children_of, is_alive
 
 Save = Callable[[str, bytes], Path]
 PAGES_FOR_MINUTES = 5000
-
-
-def children_of(parent: int) -> list[int]:
-    """List the processes that read documents for `parent`, dead ones that nobody has reaped included."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
-    return [int(pid) for pid, above, *args in rows if int(above) == parent and "ps -A" not in " ".join(args)]
-
-
-def is_alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip() not in ("", "Z", "Z+")
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
@@ -49,9 +38,9 @@ def slow(save: Save) -> Path:
 
 async def test_a_child_that_is_killed_takes_one_file_with_it(reader: DocumentReader, save: Save, slow: Path) -> None:
     reading = asyncio.create_task(reader.read(slow))
-    await until(lambda: children_of(os.getpid()))
+    # It has told the hash, so it is at the text.
+    await until(lambda: any(child.sha256 for child in reader._busy))
     (child,) = children_of(os.getpid())
-    await asyncio.sleep(0.3)
     os.kill(child, signal.SIGKILL)
     lost = await reading
     assert lost.problem == "broke the process that read it: it is damaged, or takes more than 2 GiB of memory"

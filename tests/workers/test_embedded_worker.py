@@ -20,6 +20,7 @@ from distllm.domain.models import Call, ErrorClass, Limits, WorkerSpec, WorkerTy
 from distllm.workers import embedded_available, embedded_model_name, model_file
 from distllm.workers.embedded import EmbeddedWorker
 from distllm.workers.session import open_session
+from tests.processes import is_alive
 
 LIMITS = Limits(60, 30, 90)
 SPEC = WorkerSpec("e", WorkerType.EMBEDDED, context_length=512)
@@ -30,16 +31,6 @@ CALL = Call("any", "", "Say yes.", 4, 0.0, 4)
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with open_session() as opened:
         yield opened
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    status = Path(f"/proc/{pid}/stat")
-    # A zombie that nobody has reaped yet has ended too.
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 async def test_from_start_to_close(session: aiohttp.ClientSession) -> None:
@@ -176,7 +167,7 @@ def test_it_is_gone_within_a_second_when_its_parent_is_killed(moment: str) -> No
                 assert parent.poll() is None
         parent.kill()
         parent.wait()
-        _wait_until(lambda: gone(pid), 1.0)
+        _wait_until(lambda: not is_alive(pid), 1.0)
 
 
 def _wait_until(met: Callable[[], bool], seconds: float) -> None:
