@@ -3,7 +3,7 @@
 import time
 
 from tests.cli.conftest import Cli
-from tests.fakes.behaviour import CRASHED, HANGS, Behaviour
+from tests.fakes.behaviour import CRASHED, HANGS, HELD
 from tests.fakes.server import FakeServer
 
 SOON = 2.0
@@ -35,11 +35,14 @@ async def test_a_cancelled_job_is_stopped_at_the_server_within_two_seconds(cli: 
 async def test_a_paused_job_is_left_alone_until_it_is_named_again(cli: Cli) -> None:
     async with FakeServer() as server:
         cli.use(server)
-        server.behave(Behaviour(first_token_after=5.0))
+        server.behave(HELD)
         working = await cli.start("submit", str(cli.papers(1)), "--prompt", "What?", "--prompt", "How?")
         await server.until(lambda: len(server.requests) == 1, seconds=20)
         done = await cli.run("pause", "1")
         assert "Job 1 is paused; what is in flight ends" in done.out
+        # What was leased ahead has been given back, so the pause was noticed.
+        await cli.until(lambda: cli.rows("SELECT count(*) FROM prompts WHERE state = 'leased'") == [(1,)])
+        server.release()
         ended = await cli.finish(working)
         assert ended.code == 130
         assert "Go on with: distllm resume 1" in ended.err
@@ -61,12 +64,13 @@ async def test_a_retry_is_taken_up_by_the_process_that_works(cli: Cli) -> None:
         cli.use(server, max_retries=0)
         server.behave(CRASHED)
         assert (await cli.run("submit", str(cli.papers(1)), "--prompt", "What?")).code == 3
-        server.behave(Behaviour(first_token_after=5.0))
+        server.behave(HELD)
         cli.write("other/x.txt", "another paper")
         working = await cli.start("submit", str(cli.folder / "other"), "--prompt", "Why?")
         await server.until(lambda: len(server.requests) == 2, seconds=20)
         done = await cli.run("retry", "1")
         assert f"process {working.pid} works on it" in done.out
+        server.release()
         assert (await cli.finish(working)).code == 0
         assert [seen.question for seen in server.requests] == ["What?", "Why?", "What?"]
     assert cli.rows("SELECT state FROM job_progress") == [("completed",), ("completed",)]

@@ -12,6 +12,7 @@ from distllm.store.locks import coordinator_lock
 from distllm.store.migrate import connect, migrations_folder, revisions
 from tests.cli.conftest import Cli
 from tests.cli.here import Here, one_line, serving
+from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
 
 
@@ -109,8 +110,9 @@ def test_a_backup_is_told_and_can_be_asked(answered: Here) -> None:
 
 async def test_beside_a_coordinator_a_check_looks_a_repair_refuses_and_a_copy_is_whole(cli: Cli) -> None:
     cli.papers(3)
-    async with FakeServer(seconds_per_token=1.0) as server:
+    async with FakeServer() as server:
         cli.use(server)
+        server.behave_always(HELD)
         process = await cli.start("submit", "papers", "--prompt", "What is asked here?")
         await server.until(lambda: len(server.requests) >= 1, 30)
         refused = await cli.run("db", "check", "--repair")
@@ -121,7 +123,7 @@ async def test_beside_a_coordinator_a_check_looks_a_repair_refuses_and_a_copy_is
         assert f"process {process.pid} works this database and holds" in looked.out
         copied = await cli.run("db", "backup", "copy.db")
         assert copied.code == 0, copied.err
-        server.seconds_per_token = 0.0
+        server.release()
         assert (await cli.finish(process)).code == 0
         # The copy is a database like any other: what was in flight is asked again there.
         asked = len(server.requests)

@@ -9,18 +9,9 @@ from aiohttp import web
 
 from tests.cli.conftest import Cli
 from tests.fakes.server import FakeServer
+from tests.packages import install
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "extending.md"
-
-
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, entry: str) -> None:
-    """Install a package with one module and one entry point, for this process and those it starts."""
-    info = folder / "my_servers-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "my_servers.py").write_text(code, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-servers\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[distllm.workers]\n{entry}\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def shown(language: str, holding: str) -> str:
@@ -32,7 +23,9 @@ def shown(language: str, holding: str) -> str:
 async def test_the_server_of_the_guide_answers_prompts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = re.search(r"^(parrot) = \"(.*)\"$", shown("toml", "distllm.workers"), re.MULTILINE)
     assert declared
-    install(cli.folder / "site", monkeypatch, shown("python", "Parrot"), f"{declared[1]} = {declared[2]}")
+    site = cli.folder / "site"
+    install(site, monkeypatch, "my_servers", shown("python", "Parrot"), {"distllm.workers": {declared[1]: declared[2]}})
+    monkeypatch.setenv("PYTHONPATH", str(site))
 
     async def about(_: web.Request) -> web.Response:
         return web.json_response({"model": "polly-1", "window": 4096, "slots": 1})
@@ -58,13 +51,15 @@ async def test_the_server_of_the_guide_answers_prompts(cli: Cli, monkeypatch: py
 
 
 async def test_a_package_that_is_broken_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(cli.folder / "site", monkeypatch, "import nothing_that_exists\n", "parrot = my_servers:Parrot")
+    named = {"distllm.workers": {"parrot": "my_servers:Parrot"}}
+    install(cli.folder / "site", monkeypatch, "my_servers", "import nothing_that_exists\n", named)
+    monkeypatch.setenv("PYTHONPATH", str(cli.folder / "site"))
     cli.write("workers.json", '{"workers": [{"id": "a", "type": "parrot"}]}')
     cli.papers(1)
     done = await cli.run("submit", "papers", "--prompt", "Why?")
     assert done.code == 1
     (line,) = done.err.strip().splitlines()
-    assert "'parrot' of the package my-servers cannot be imported" in line
+    assert "'parrot' of the package my_servers cannot be imported" in line
     assert "nothing_that_exists" in line
 
 

@@ -11,7 +11,7 @@ async def test_two_jobs_over_the_same_papers_have_each_read_once(cli: Cli) -> No
     for name in ("spaced-quizzes-in-evening-courses.txt", "batched-radio-in-greenhouse-sensors.md"):
         cli.write(f"papers/{name}", (PAPERS / name).read_text(encoding="utf-8"))
     for preset in ("research", "analysis"):
-        stored = await cli.run("submit", "--detach", "--preset", preset, "--max-tokens", "16", "papers")
+        stored = await cli.run("submit", "--detach", "--preset", preset, "--max-tokens", "4", "papers")
         assert stored.code == 0, stored.err
     done = await cli.run("resume", seconds=110)
     assert done.code == 0, done.err

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.fakes.behaviour import HANGS
+from tests.fakes.behaviour import HANGS, HELD
 from tests.fakes.server import FakeServer
 
 
@@ -53,8 +53,9 @@ async def test_twice_it_goes_at_once_and_loses_nothing(cli: Cli) -> None:
 
 async def test_a_second_submit_takes_over_when_the_first_is_told_to_stop(cli: Cli) -> None:
     cli.papers(4)
-    async with FakeServer(seconds_per_token=2.0) as server:
+    async with FakeServer(seconds_per_token=0.1) as server:
         cli.use(server)
+        server.behave(HELD)
         first = await cli.start("submit", "papers", "--prompt", "What is asked here?")
         await server.until(lambda: len(server.requests) >= 1, 30)
         second = await cli.start("submit", "papers", "--prompt", "What is weak?")
@@ -63,7 +64,7 @@ async def test_a_second_submit_takes_over_when_the_first_is_told_to_stop(cli: Cl
             while f"process {first.pid}".encode() not in (line := await second.stderr.readline()):
                 assert line
         first.send_signal(signal.SIGTERM)
-        server.seconds_per_token = 0.1
+        server.release()
         assert (await cli.finish(first)).code == 130
         done = await cli.finish(second)
         assert done.code == 0, done.err

@@ -7,7 +7,7 @@ import json
 import signal
 
 from tests.cli.conftest import Cli
-from tests.fakes.behaviour import Behaviour
+from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
 
 RESEARCH = ["research_question", "methodology", "key_findings", "limitations", "contributions"]
@@ -135,8 +135,9 @@ async def test_a_stored_job_is_run_by_resume(cli: Cli) -> None:
 
 async def test_a_second_submit_follows_the_first_and_both_end(cli: Cli) -> None:
     cli.papers(4)
-    async with FakeServer(seconds_per_token=1.0) as server:
+    async with FakeServer() as server:
         cli.use(server)
+        server.behave_always(HELD)
         first = await cli.start("submit", "papers", "--prompt", "What is asked here?", "--prompt", "What is found?")
         await server.until(lambda: len(server.requests) >= 1, 30)
         second = await cli.start("submit", "papers", "--prompt", "What is weak?")
@@ -144,7 +145,7 @@ async def test_a_second_submit_follows_the_first_and_both_end(cli: Cli) -> None:
         async with asyncio.timeout(30):
             while f"process {first.pid}".encode() not in await second.stderr.readline():
                 assert second.returncode is None
-        server.seconds_per_token = 0.0
+        server.release()
         both = await asyncio.gather(cli.finish(first), cli.finish(second))
         assert [done.code for done in both] == [0, 0]
         assert len(server.requests) == 12

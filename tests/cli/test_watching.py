@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from distllm.store.migrate import upgrade
 from tests.cli.conftest import Cli
 from tests.cli.terminal import LEAVE, on_terminal, plain
+from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
 from tests.store.store_kit import NOW, Store, add_job, end
 
@@ -62,14 +63,15 @@ async def test_two_hundred_jobs_fit_any_terminal_and_ctrl_c_is_quiet(
 
 async def test_a_job_is_watched_until_it_has_ended_and_stays_to_be_read(cli: Cli) -> None:
     cli.papers(3)
-    async with FakeServer(seconds_per_token=1.0) as server:
+    async with FakeServer() as server:
         cli.use(server)
+        server.behave_always(HELD)
         process = await cli.start("submit", "papers", "--prompt", "What is asked here?")
         await server.until(lambda: len(server.requests) >= 1, 30)
         async with on_terminal(cli, "status", "1", "--watch", columns=60) as terminal:
             began = time.monotonic()
             await terminal.until("0 of 3 (")
-            server.seconds_per_token = 0.0
+            server.release()
             async with asyncio.timeout(30):
                 assert await terminal.process.wait() == 0
             took = time.monotonic() - began
@@ -86,8 +88,9 @@ async def test_a_job_is_watched_until_it_has_ended_and_stays_to_be_read(cli: Cli
 
 async def test_in_a_pipe_it_tells_lines_and_ends_with_the_job(cli: Cli) -> None:
     cli.papers(2)
-    async with FakeServer(seconds_per_token=1.0) as server:
+    async with FakeServer() as server:
         cli.use(server)
+        server.behave_always(HELD)
         process = await cli.start("submit", "papers", "--prompt", "What is asked here?")
         await server.until(lambda: len(server.requests) >= 1, 30)
         watching = await cli.start("status", "1", "--watch")
@@ -95,7 +98,7 @@ async def test_in_a_pipe_it_tells_lines_and_ends_with_the_job(cli: Cli) -> None:
         assert watching.stdout is not None
         first = await watching.stdout.readline()
         assert first.decode() == "job 1, prompts on papers: running, 0 of 2 answered\n"
-        server.seconds_per_token = 0.0
+        server.release()
         done, told = await cli.finish(watching), await cli.finish(objects)
         await cli.finish(process)
     assert (done.code, done.err) == (0, "")

@@ -36,6 +36,8 @@ class Behaviour:
     body: object = None
     """Sent instead of an answer: a dict as JSON, bytes as they are."""
     content_type: str = "application/json"
+    held: bool = False
+    """Say nothing before the server is told to `release`."""
     first_token_after: float = 0.0
     pings: int = 0
     """Comments sent in equal shares of the time before the first token."""
@@ -119,6 +121,7 @@ REPEATS = Behaviour(status=500, body={"error": "token repeat limit reached"})
 THINKS_NOT = Behaviour(status=400, body={"error": '"x" does not support thinking'})
 CRASHED = Behaviour(status=500, body={"error": {"message": "llama runner process has terminated"}})
 RESET = Behaviour(reset=True)
+HELD = Behaviour(held=True)
 HANGS = Behaviour(tokens=0, role_first=False, ending=Ending.HANG)
 STALLS = Behaviour(tokens=2, ending=Ending.HANG)
 PINGS = Behaviour(first_token_after=0.3, pings=6)

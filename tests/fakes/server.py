@@ -85,6 +85,7 @@ class FakeServer:
         self._by_text: dict[str, Behaviour] = {}
         self._always = GOOD
         self._changed = asyncio.Event()
+        self._released = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._ports: set[object] = set()
 
@@ -116,6 +117,10 @@ class FakeServer:
     def behave_for(self, text: str, behaviour: Behaviour) -> None:
         """Treat every request that has `text` in it so."""
         self._by_text[text] = behaviour
+
+    def release(self) -> None:
+        """Let requests go on that are `held`, now and from now on."""
+        self._released.set()
 
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port and with nothing cached."""
@@ -226,6 +231,8 @@ class FakeServer:
         await out.open()
         if b.role_first:
             await out.begin()
+        if b.held:
+            await self._released.wait()
         for _ in range(b.pings):
             await asyncio.sleep(b.first_token_after / (b.pings + 1))
             await out.ping()
