@@ -169,7 +169,9 @@ class Coordinator:
 
     async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int]) -> None:
         """Fail what no window holds, once every worker has told its own; again when windows or jobs change."""
-        if any(station.health is None or not station.health.healthy or station.refusing for station in stations):
+        if any(not station.well or station.refusing for station in stations):
+            # Prompts that the others refuse meanwhile are left for it.
+            self._judged = {}, frozenset()
             return
         windows: dict[str, int] = {}
         owners: dict[str, list[int]] = {}

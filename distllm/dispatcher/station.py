@@ -71,10 +71,14 @@ class Station:
         return sum(seat.current is not None for seat in self.seats)
 
     @property
+    def well(self) -> bool:
+        """Whether the newest look at it found it healthy."""
+        return self.health is not None and self.health.healthy
+
+    @property
     def usable(self) -> bool:
         """Whether it may be sent anything now."""
-        healthy = self.health is not None and self.health.healthy
-        return healthy and self.breaker.admits(self.in_flight, self._clock.ticks())
+        return self.well and self.breaker.admits(self.in_flight, self._clock.ticks())
 
     @property
     def mean_seconds(self) -> float | None:
@@ -110,6 +114,10 @@ class Station:
     def refusing(self) -> bool:
         """Whether it is not offered some model for now, so that its windows say nothing final."""
         return bool(self._refused)
+
+    def may_have(self, model: str) -> bool:
+        """Whether it serves a model, or may do so once it is well: then nothing is final without it."""
+        return not self.well or self.refusing or model in self.windows()
 
     def offer(self, model: str) -> Offer:
         """What this worker calls a job's model, and its window."""

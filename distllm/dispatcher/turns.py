@@ -248,9 +248,7 @@ class Turns:
             max_tokens=call.max_tokens,
             window=outcome.window or (offer.context_length if offer.window_told else None),
         )
-        others = tuple(
-            other.id for other in self._stations.values() if other.health is None or group.model in other.windows()
-        )
+        others = tuple(other.id for other in self._stations.values() if other.may_have(group.model))
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
     def _new_id(self) -> int:

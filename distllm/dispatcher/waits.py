@@ -28,7 +28,7 @@ class Waits:
     def note(self) -> None:
         """Remember who has what now."""
         for station in self._stations:
-            if _well(station):
+            if station.well:
                 self._seen.update((station.id, model) for model in station.windows())
 
     async def mind(self, models: set[str], seconds: float, *, idle: bool) -> None:
@@ -75,7 +75,7 @@ class Waits:
         return f"{prompts} up to {largest} tokens of a window, here are {window}; {'; '.join(reasons)}", not others
 
     def _able(self, model: str) -> list[Station]:
-        return [station for station in self._stations if _well(station) and model in station.windows()]
+        return [station for station in self._stations if station.well and model in station.windows()]
 
     def _may_come_back(self, model: str) -> bool:
         """Whether somebody who is missed had the model at some time in this run."""
@@ -87,17 +87,13 @@ class Waits:
         return [
             station
             for station in self._stations
-            if not _well(station) or (station.refusing and model not in station.windows())
+            if station.may_have(model) and not (station.well and model in station.windows())
         ]
-
-
-def _well(station: Station) -> bool:
-    return station.health is not None and station.health.healthy
 
 
 def _why_not(station: Station, model: str) -> str:
     name = station.worker.name
-    if station.health is None or not station.health.healthy:
+    if not station.well:
         error = station.health.error if station.health else "it has not answered yet"
         return f"{name}: {error}"
     has = ", ".join(sorted(station.windows().keys() - {ANY_MODEL})) or "none"

@@ -6,6 +6,7 @@ import pytest
 
 from distllm.domain.errors import NoWorkerError
 from tests.dispatcher.conftest import Bench, paper, store_job
+from tests.fakes.behaviour import TOO_LONG
 from tests.fakes.server import FakeServer
 
 
@@ -67,4 +68,34 @@ async def test_a_model_that_comes_back_is_said_to_be_missing_once(bench: Bench) 
         await run
     assert len(bench.said()) == 1
     assert "has not the model fake-model (it has: other-model)" in bench.said()[0]
+    bench.assert_consistent()
+
+
+async def test_what_the_workers_at_hand_refuse_waits_for_the_one_that_is_away(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0), paper(1)], ["What?"])
+    async with FakeServer() as small, FakeServer() as large:
+        small.behave(TOO_LONG)
+        await large.stop()
+        run = asyncio.create_task(bench.work(small, large))
+        await small.until(lambda: len(small.requests) == 2)
+        await large.start()
+        await run
+        assert len(large.requests) == 1
+    assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 2)]
+    bench.assert_consistent()
+
+
+async def test_what_waits_for_a_worker_that_comes_back_without_the_model_fails_with_the_refusal(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(6)], ["What?"])
+    async with FakeServer(seconds_per_token=0.1) as small, FakeServer(models=("other-model",)) as other:
+        small.behave_for("paper5word", TOO_LONG)
+        run = asyncio.create_task(bench.work(small, other))
+        await small.until(lambda: len(small.requests) == 1)
+        await other.stop()
+        await small.until(lambda: any(seen.ended == "failed" for seen in small.requests))
+        await other.start()
+        await run
+        assert not other.requests
+    assert bench.rows("SELECT state, done, failed FROM job_progress") == [("failed", 5, 1)]
+    assert "exceeds the available context size" in bench.rows("SELECT error FROM failures")[0][0]
     bench.assert_consistent()
