@@ -51,6 +51,7 @@ class Station:
         self.worker = worker
         self.breaker = Breaker()
         self.health: Health | None = None
+        self.looks = 0
         self.rates = dict(rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
@@ -88,6 +89,7 @@ class Station:
     def note(self, health: Health) -> None:
         """Take in what a probe found."""
         self.health = health
+        self.looks += 1
         if not health.healthy:
             return
         self._refused.clear()

@@ -14,7 +14,8 @@ class Waits:
     """Minds the models and windows that only workers which are away may have.
 
     Who answered once in this run may come back, and is waited for. Who never did is waited for until `limit`
-    seconds have gone by and everything else is done.
+    seconds have gone by, everything else is done, and another look has found it no better: it may have come up
+    since the last one, or be loading its model for longer than that.
     """
 
     def __init__(self, stations: Sequence[Station], reader: Reader, limit: float, listener: Listener) -> None:
@@ -24,6 +25,7 @@ class Waits:
         self._tell = listener
         self._seen: set[tuple[int, str]] = set()
         self._said: set[tuple[str, int]] = set()
+        self._looks: dict[int, int] | None = None
 
     def note(self) -> None:
         """Remember who has what now."""
@@ -37,10 +39,12 @@ class Waits:
         Raises NoWorkerError if all that is left is for workers that have not answered in this run.
         """
         found = {model: await self._waiting_for(model) for model in sorted(models)}
+        if self._looks is None and seconds >= self._limit:
+            self._looks = {station.id: station.looks for station in self._stations}
         if seconds < min(self._limit, SAY_AFTER_SECONDS):
             return
         hopeless = bool(found) and all(stuck and not self._may_come_back(model) for model, (_, stuck) in found.items())
-        if hopeless and idle and seconds >= self._limit:
+        if hopeless and idle and self._looked_again():
             texts = "; ".join(dict.fromkeys(text for text, _ in found.values()))
             raise NoWorkerError(
                 f"nobody could answer in the first {self._limit:.0f} s: {texts}; "
@@ -48,6 +52,13 @@ class Waits:
             )
         for model, (text, stuck) in found.items():
             self._say(model, text, stuck)
+
+    def _looked_again(self) -> bool:
+        """Whether the limit has passed, and everybody who was away then was looked at since."""
+        looks = self._looks
+        return looks is not None and all(
+            station.well or station.looks > looks[station.id] for station in self._stations
+        )
 
     def _say(self, model: str, text: str, stuck: bool) -> None:
         for other in (True, False):

@@ -99,3 +99,16 @@ async def test_what_waits_for_a_worker_that_comes_back_without_the_model_fails_w
     assert bench.rows("SELECT state, done, failed FROM job_progress") == [("failed", 5, 1)]
     assert "exceeds the available context size" in bench.rows("SELECT error FROM failures")[0][0]
     bench.assert_consistent()
+
+
+async def test_a_worker_that_came_up_between_two_looks_is_looked_at_before_the_run_gives_up(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with FakeServer() as server:
+        server.probe_status = 503
+        run = asyncio.create_task(bench.work(server, no_worker_limit=0.6, health_check_interval=30.0))
+        # The next look is a second after this one, and the run first thinks of giving up in between.
+        await server.until(lambda: server.probes == 2)
+        server.probe_status = 200
+        await run
+    assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 1)]
+    bench.assert_consistent()
