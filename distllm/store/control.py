@@ -104,6 +104,8 @@ def unfinished_cancels(tx: Tx) -> list[int]:
     return [job_id for (job_id,) in tx.rows(_CANCELLING, {})]
 
 
+# Whoever asks for more may have looked at the job before it was cancelled: it stays ended.
+_RETRIABLE = select(jobs.c.id).where(_THE_JOB, jobs.c.cancel_requested_at.is_(None))
 _REOPEN = update(jobs).where(_THE_JOB).values(finished_at=None)
 _RETRY = (
     update(prompts)
@@ -127,8 +129,10 @@ _TRUST = delete(refusals).where(one_of(refusals.c.prompt_id, "prompts"))
 def retry_some(tx: Tx, job_id: int, now: float) -> int:
     """Put the next failed prompts of a job back to pending, as if they had never been tried; return how many.
 
-    One that waited for a part that failed waits for it again.
+    One that waited for a part that failed waits for it again. Nothing of a cancelled job is put back.
     """
+    if tx.value(_RETRIABLE, {"job": job_id}) is None:
+        return 0
     rows = tx.rows(_RETRY, {"job": job_id, "now": now, "count": CHUNK_PROMPTS})
     if rows:
         tx.run(_REOPEN, {"job": job_id})
@@ -199,9 +203,10 @@ def retry_truncated(tx: Tx, job_id: int, names: Iterable[str], now: float) -> Ro
     """Put the prompts of a job whose answers were cut back to pending, with twice the room.
 
     The old answers stay with their attempts. `names` are what the job's model is called, beside its own
-    name; an answer for which the largest window known has no more room stays as it is.
+    name; an answer for which the largest window known has no more room stays as it is, and so does all of a
+    cancelled job.
     """
-    if not tx.value(_TRUNCATED, {"job": job_id}):
+    if tx.value(_RETRIABLE, {"job": job_id}) is None or not tx.value(_TRUNCATED, {"job": job_id}):
         return Room(0, 0)
     window = tx.value(_LARGEST_WINDOW, {"job": job_id, "names": as_list(names)})
     again = left = 0

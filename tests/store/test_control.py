@@ -156,3 +156,19 @@ def test_an_answer_without_room_for_more_stays_as_it_is(store: Store) -> None:
     store.write(lambda tx: note_health(tx, worker, Health(True, offers), "closed", NOW))
     assert store.write(lambda tx: retry_truncated(tx, job, ["served-name"], NOW)) == Room(again=1, left=0)
     assert store.prompt(prompt, "max_tokens") == (MAX_TOKENS + 7,)
+
+
+@pytest.mark.parametrize("again", ["failed", "cut"])
+def test_nothing_of_a_job_that_was_cancelled_meanwhile_is_put_back(store: Store, again: str) -> None:
+    job = add_job(store, ["a paper", "another"])
+    if again == "failed":
+        answer_one(store, error=ErrorClass.BROKEN)
+    else:
+        answer_one(store, reason="length")
+    cancel(store, job)
+    before = store.states(job)
+    assert store.write(lambda tx: retry_some(tx, job, NOW)) == 0
+    assert store.write(lambda tx: retry_truncated(tx, job, (), NOW)) == Room(0, 0)
+    assert store.states(job) == before
+    assert state(store, job) == "cancelled"
+    assert store.write(unfinished_cancels) == []
