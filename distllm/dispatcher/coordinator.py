@@ -158,7 +158,7 @@ class Coordinator:
             elif moved or self._clock.ticks() - looked >= 1.0:
                 looked = self._clock.ticks()
                 left = [job for job in await self._database.read.unfinished() if job["submitted"]]
-                await self._fail_unfit(stations, frozenset(job["job_id"] for job in left))
+                await self._fail_unfit(stations, frozenset(job["job_id"] for job in left), idle=turns.idle)
                 if not any(wanted(job["job_id"]) for job in left):
                     self.stop()
                     continue
@@ -167,8 +167,11 @@ class Coordinator:
                     await waits.mind({job["model"] for job in left}, looked - began, idle=turns.idle)
             await turns.wait()
 
-    async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int]) -> None:
-        """Fail what no window holds, once every worker has told its own; again when windows or jobs change."""
+    async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int], *, idle: bool) -> None:
+        """Fail what no window holds, once every worker has told its own.
+
+        Again when windows or jobs change, and while nothing is in flight: what was retried may be all that is left.
+        """
         if any(not station.well or station.refusing for station in stations):
             # Prompts that the others refuse meanwhile are left for it.
             self._judged = {}, frozenset()
@@ -179,7 +182,7 @@ class Coordinator:
             for model, window in station.windows().items():
                 windows[model] = max(window, windows.get(model, 0))
                 owners.setdefault(model, []).append(station.id)
-        if (windows, jobs) == self._judged:
+        if not idle and (windows, jobs) == self._judged:
             return
         now = self._clock.now()
 

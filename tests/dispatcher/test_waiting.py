@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from distllm.domain.errors import NoWorkerError
+from distllm.store.control import retry_some
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.behaviour import TOO_LONG
 from tests.fakes.server import FakeServer
@@ -111,4 +112,17 @@ async def test_a_worker_that_came_up_between_two_looks_is_looked_at_before_the_r
         server.probe_status = 200
         await run
     assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 1)]
+    bench.assert_consistent()
+
+
+async def test_what_no_window_holds_fails_again_when_it_is_retried_during_the_run(bench: Bench) -> None:
+    job = await store_job(bench.database, [paper(0, words=900), *(paper(n) for n in range(1, 6))], ["What?"])
+    async with FakeServer(context=700, seconds_per_token=0.1) as server:
+        run = asyncio.create_task(bench.work(server))
+        await server.until(lambda: len(server.requests) == 2)
+        assert bench.rows("SELECT failed FROM job_progress") == [(1,)]
+        await bench.elsewhere(lambda tx: retry_some(tx, job, 3.0))
+        assert bench.rows("SELECT failed FROM job_progress") == [(0,)]
+        await run
+    assert bench.rows("SELECT state, done, failed FROM job_progress") == [("failed", 5, 1)]
     bench.assert_consistent()
