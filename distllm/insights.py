@@ -20,6 +20,7 @@ class Progress:
     total: int
     done: int
     failed: int
+    cancelled: int
     leased: int
     ended: bool
     eta: float | None
@@ -27,7 +28,7 @@ class Progress:
     @property
     def left(self) -> int:
         """Prompts that are still to end."""
-        return 0 if self.ended else self.total - self.done - self.failed
+        return 0 if self.ended else self.total - self.done - self.failed - self.cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
         state=job["state"],
         total=job["total"],
         done=job["done"],
-        failed=job["failed"] + job["cancelled"],
+        failed=job["failed"],
+        cancelled=job["cancelled"],
         leased=job["leased"],
         ended=job["finished_at"] is not None,
         eta=left / pace if pace and left else None,

@@ -135,7 +135,9 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
         lines.append(f"failed: {failed_prompt(row)}: {row['error']}")
     if state.failed > len(failures):
         lines.append(f"and {number(state.failed - len(failures))} more: select * from failures")
+    if state.cancelled:
+        lines.append(f"{count(state.cancelled, 'prompt')} cancelled and not asked")
     if state.done:
         lines.append(f"read them: distllm results {state.job_id}")
     out.print(safe("\n  ".join([heading, *lines])), soft_wrap=True)
-    return state.ended and (state.failed > 0 or bool(bad))
+    return state.ended and (state.failed + state.cancelled > 0 or bool(bad))

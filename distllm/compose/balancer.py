@@ -235,7 +235,10 @@ async def _page(database: Database, job_id: int, after: int, over: bool) -> list
 
 async def _report(database: Database, job_id: int, pace: Pace, on_progress: OnProgress, clock: Clock) -> None:
     job = await progress(database.read, job_id, clock.now())
-    if job is not None and (step := pace.progress(job.done + job.failed, job.failed, clock.ticks())) is not None:
+    if job is None:
+        return
+    without_answer = job.failed + job.cancelled
+    if (step := pace.progress(job.done + without_answer, without_answer, clock.ticks())) is not None:
         said = on_progress(step)
         if inspect.isawaitable(said):
             await said

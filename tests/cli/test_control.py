@@ -25,6 +25,8 @@ async def test_a_cancelled_job_is_stopped_at_the_server_within_two_seconds(cli: 
         ended = await cli.finish(working)
     assert ended.code == 3
     assert "Job 1, prompts on papers: cancelled" in ended.out
+    assert "\n  4 prompts cancelled and not asked\n" in ended.out
+    assert "failures" not in ended.out
     assert cli.rows("SELECT DISTINCT state FROM prompts") == [("cancelled",)]
     done = await cli.run("resume", "1")
     assert done.out == "These jobs have ended: see `distllm status`.\n"
