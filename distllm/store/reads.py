@@ -84,7 +84,10 @@ class Reader:
         return await self.rows(_WORKER_MODELS)
 
     async def recent_attempts(self) -> Record:
-        """The newest attempts of the newest coordinator: how many ended, their answers, and since when."""
+        """The newest attempts of the newest coordinator: how many ended, their answers, and since when.
+
+        None once it has ended: the pause until the next one begins is no pace.
+        """
         return await self.row(_RECENT) or {}
 
     async def unfinished(self) -> list[Record]:
@@ -184,7 +187,8 @@ SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode
 _RECENT = """
 SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'done') AS answers
   FROM (SELECT started_at, finished_at, outcome FROM attempts
-         WHERE id >= (SELECT coalesce(max(id), 0) << 32 FROM coordinators) ORDER BY id DESC LIMIT 64)
+         WHERE id >= (SELECT coalesce(max(id) + (ended_at IS NOT NULL), 0) << 32 FROM coordinators)
+         ORDER BY id DESC LIMIT 64)
 """
 
 _UNFIT = """

@@ -6,6 +6,7 @@ import pytest
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.models import ErrorClass
+from distllm.store.fleet import retire
 from distllm.store.reads import open_reader
 from tests.store.store_kit import NOW, Store, add_job, end, paper
 
@@ -55,4 +56,6 @@ async def test_the_pace_is_that_of_the_newest_coordinator(store: Store) -> None:
     async with open_reader(store.path) as reader:
         assert await reader.recent_attempts() == {"ended": 1, "since": NOW + 50, "answers": 1}
         held = await reader.held(me)
+        store.write(lambda tx: retire(tx, me, NOW + 70))
+        assert (await reader.recent_attempts())["ended"] == 0
     assert held == {(sent[1].lease.prompt_id, 1)}
