@@ -153,11 +153,13 @@ class Writer:
         while (work := self._work.get()) is not None:
             work()
         if self._connection is not None:
-            with self._lock:
+            # Where the folder is gone no lock can be taken, and there is nobody to wait for.
+            with suppress(OSError), self._lock:
                 # Statistics can wait for the next time, where another program holds the file.
                 with suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA optimize")
                 self._connection.close()
+            self._connection.close()
 
     def _transact(self, transaction: Callable[[Tx], T]) -> T:
         began = time.monotonic()

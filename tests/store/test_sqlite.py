@@ -1,6 +1,7 @@
 """The one writer: whole transactions, patience with outsiders, and what callers are told."""
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -211,3 +212,15 @@ async def test_a_write_that_an_outsider_holds_up_ends_soon_once_it_is_told_to_hu
         outsider.execute("ROLLBACK")
     writer.hurry(None)
     assert await writer.run(lambda tx: register(tx, "here", 1, NOW)) == 1
+
+
+async def test_a_writer_whose_folder_has_gone_says_so_and_ends_in_silence(path: Path) -> None:
+    folder = path.parent / "gone"
+    folder.mkdir()
+    writer = Writer(Path(shutil.move(path, folder)))
+    await writer.run(lambda tx: register(tx, "here", 1, NOW))
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match="could not be written"):
+        await writer.run(lambda tx: register(tx, "here", 2, NOW))
+    # What its thread raised would be a warning, and so fail here.
+    await writer.close()
