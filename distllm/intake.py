@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from distllm.documents import DocumentReader, Source
+from distllm.documents import DocumentReader, Source, path_as_text, path_of_text, readable
 from distllm.domain.clock import Clock
 from distllm.domain.models import Document
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
@@ -138,7 +138,7 @@ async def plan(
 def _new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
     """The job of a request; `piped` are the hashes of the sources that came through standard input."""
     files = [
-        (source.name, f"stdin:{piped[i]}" if i in piped else str(source.path), source.mtime)
+        (source.name, f"stdin:{piped[i]}" if i in piped else path_as_text(source.path), source.mtime)
         for i, source in enumerate(request.sources)
     ]
     preset = request.preset
@@ -202,7 +202,7 @@ async def _read(
     finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue()
 
     async def read(ordinal: int, path: str) -> None:
-        document = await reader.read(Path(path))
+        document = await reader.read(path_of_text(path))
         read_as = lru_cache(maxsize=1)(_reading)
         # Counted here, not in the transaction, which others wait for.
         read_as(document.text)
@@ -236,4 +236,4 @@ def _called(sources: Sequence[Source]) -> str:
     if len(sources) == 1:
         return sources[0].name
     folders = {source.path.parent.name for source in sources if not source.fleeting}
-    return folders.pop() if len(folders) == 1 else f"{len(sources)} files"
+    return readable(folders.pop()) if len(folders) == 1 else f"{len(sources)} files"

@@ -38,6 +38,9 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         return _complain(f"{error.filename}: {reason}" if error.filename else reason, 1)
+    except UnicodeEncodeError as error:
+        what = error.object.encode("utf-8", "replace").decode()
+        return _complain(f"{what!r} is not UTF-8: write it in UTF-8, or let your terminal do so", 2)
     except Exception as error:
         return _complain(f"{type(error).__name__}: {error}", 1)
     return code if isinstance(code, int) else 0

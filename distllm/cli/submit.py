@@ -52,6 +52,8 @@ def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     given = _with_job_file(given)
     if not given.paths:
         raise UsageError("nothing to read: name files or folders, or - for standard input")
+    for text in filter(None, (*given.prompts, given.name, given.model)):
+        text.encode("utf-8")  # Before a database is made for what it cannot keep.
     settings, preset = Config.load(config), _preset(given)
     # Before the event loop: there Ctrl-C would not end a read that waits for a pipe or for someone typing.
     with copied_stdin(given.paths, sys.stdin.buffer if sys.stdin else None) as stdin:

@@ -13,11 +13,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from distllm.documents.files import Source, copied_stdin, find_files
+    from distllm.documents.files import Source, copied_stdin, find_files, path_as_text, path_of_text, readable
     from distllm.documents.kinds import KINDS, Kind
     from distllm.documents.reader import DocumentReader
 
-__all__ = ["KINDS", "DocumentReader", "Kind", "Source", "copied_stdin", "find_files"]
+__all__ = [
+    "KINDS",
+    "DocumentReader",
+    "Kind",
+    "Source",
+    "copied_stdin",
+    "find_files",
+    "path_as_text",
+    "path_of_text",
+    "readable",
+]
 
 _HOMES = {
     "KINDS": "distllm.documents.kinds",
@@ -26,6 +36,9 @@ _HOMES = {
     "Source": "distllm.documents.files",
     "copied_stdin": "distllm.documents.files",
     "find_files": "distllm.documents.files",
+    "path_as_text": "distllm.documents.files",
+    "path_of_text": "distllm.documents.files",
+    "readable": "distllm.documents.files",
 }
 
 

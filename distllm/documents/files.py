@@ -18,6 +18,7 @@ STDIN = Path("-")
 
 _DIGITS = re.compile(r"(\d+)")
 _BLOCK = 1 << 20
+_AS_BYTES = "bytes:"
 _NameKey = tuple[list[tuple[int, str]], str]
 
 
@@ -56,10 +57,10 @@ def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]
         for path in _files_of(given):
             real = os.path.realpath(path)
             if real not in found:
-                found[real] = (_source(path, given), _readable(path))
+                found[real] = (_source(path, given), readable(path))
     folders = [path for path in paths if path.is_dir()]
     if folders and not found:
-        where = ", ".join(_readable(folder) for folder in folders)
+        where = ", ".join(readable(folder) for folder in folders)
         raise DistllmError(f"no file to read in {where}: distllm looks for {known_suffixes()}")
     uses = Counter(source.name for source, _ in found.values())
     return [replace(source, name=as_given) if uses[source.name] > 1 else source for source, as_given in found.values()]
@@ -90,9 +91,9 @@ def _files_of(given: Path) -> Iterator[Path]:
     try:
         given.stat()
     except PermissionError:
-        raise DistllmError(f"{_readable(given)} cannot be opened: permission denied") from None
+        raise DistllmError(f"{readable(given)} cannot be opened: permission denied") from None
     except (OSError, ValueError):
-        raise UsageError(f"no such file or folder: {_readable(given)}") from None
+        raise UsageError(f"no such file or folder: {readable(given)}") from None
     if given.is_dir():
         yield from _walk(given, set())
     else:
@@ -106,7 +107,7 @@ def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
         entries = sorted(folder.iterdir(), key=_natural)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise DistllmError(f"the folder {_readable(folder)} cannot be listed: {reason}") from error
+        raise DistllmError(f"the folder {readable(folder)} cannot be listed: {reason}") from error
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
@@ -134,9 +135,26 @@ def _source(path: Path, given: Path) -> Source:
     except OSError:
         # A dangling link: it is listed, and reading it tells the problem.
         status = path.lstat()
-    return Source(path.absolute(), _readable(name), status.st_mtime, status.st_size)
+    return Source(path.absolute(), readable(name), status.st_mtime, status.st_size)
 
 
-def _readable(path: Path | str) -> str:
+def readable(path: Path | str) -> str:
     """Name `path` in characters that can be printed and stored, whatever bytes it is made of."""
     return os.fsencode(path).decode("utf-8", errors="replace")
+
+
+def path_as_text(path: Path) -> str:
+    """An absolute path in characters that can be stored; `path_of_text` undoes it.
+
+    A name is bytes to Linux, which need not be text. Such a path is kept as the digits of its bytes.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return _AS_BYTES + os.fsencode(path).hex()
+    return str(path)
+
+
+def path_of_text(text: str) -> Path:
+    """The path that `path_as_text` wrote."""
+    return Path(os.fsdecode(bytes.fromhex(text.removeprefix(_AS_BYTES))) if text.startswith(_AS_BYTES) else text)

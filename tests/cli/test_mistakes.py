@@ -18,6 +18,7 @@ from tests.fakes.server import FakeServer
         (["submit", "papers"], 2, "--preset"),
         (["submit", "papers", "--prompt", ""], 2, "is empty"),
         (["submit", "papers", "--prompt", "Why?", "--prompt", "Why?"], 2, "given twice"),
+        (["submit", "papers", "--prompt", "Why\udcff?"], 2, "'Why??' is not UTF-8"),
         (["submit", "papers", "--prompt", "Why?", "--preset", "summary"], 2, "exclude each other"),
         (["submit", "papers", "--prompt", "Why?", "--max-tokens", "0"], 2, "--max-tokens"),
         (["submit", "papers", "--prompt", "Why?", "--max-tokens", "few"], 2, "--max-tokens"),

@@ -4,7 +4,11 @@ import asyncio
 import csv
 import io
 import json
+import os
 import signal
+import sys
+
+import pytest
 
 from tests.cli.conftest import Cli
 from tests.fakes.behaviour import HELD, Behaviour
@@ -180,3 +184,14 @@ async def test_words_that_a_terminal_would_obey_are_not_passed_on(cli: Cli) -> N
         shown = (await cli.run(*command)).out
         assert "wiped" in shown
         assert not set(shown) & {"\x1b", "\x07", "\x9b"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+async def test_a_name_that_is_no_unicode_does_not_stop_the_others(cli: Cli) -> None:
+    cli.papers(1)
+    cli.write(os.fsdecode(b"papers/na\xefve.txt"), "another text")
+    async with FakeServer() as server:
+        cli.use(server)
+        done = await cli.run("submit", "papers", "--prompt", "What?")
+    assert done.code == 0, done.err
+    assert cli.rows("SELECT document FROM answers ORDER BY 1") == [("na\ufffdve.txt",), ("paper0.txt",)]

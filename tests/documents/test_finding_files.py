@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distllm.documents import find_files
+from distllm.documents import find_files, path_as_text, path_of_text
 from distllm.domain.errors import DistllmError, UsageError
 from tests.documents.privileges import run_without_privileges
 
@@ -93,6 +93,13 @@ def test_a_dangling_link_is_listed_so_that_its_problem_is_told(tmp_path: Path) -
 def test_a_name_that_is_no_unicode_is_given_readable(tmp_path: Path) -> None:
     plant(tmp_path, os.fsdecode(b"na\xefve.txt"))
     assert names(tmp_path) == ["na\ufffdve.txt"]
+
+
+@pytest.mark.parametrize("name", [b"/papers/a b.txt", "/papers/naïve.txt".encode(), b"/papers/na\xefve.txt"])
+def test_a_path_is_stored_as_text_and_found_again_whatever_its_bytes(name: bytes) -> None:
+    path = Path(os.fsdecode(name))
+    path_as_text(path).encode("utf-8")
+    assert path_of_text(path_as_text(path)) == path
 
 
 def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path: Path) -> None:
