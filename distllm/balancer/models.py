@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from distllm.domain.errors import DistllmError, NoWorkerError
 from distllm.domain.models import Health
 
+ANY_MODEL = "any"
+"""The model of a job that takes each worker's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -19,10 +22,14 @@ class Candidate:
 def choose_model(wanted: str | None, candidates: Sequence[Candidate], aliases: Sequence[Sequence[str]]) -> str:
     """The model named, else the one all workers are configured for, else the one loaded, else the only one.
 
+    One that is named may be that of a worker which is away; where all are there, one of them must have it.
+
     Raises DistllmError listing the models if that leaves several or none, NoWorkerError if nobody answered.
     """
     if wanted is not None:
-        return _canonical(wanted, aliases)
+        named = _canonical(wanted, aliases)
+        _refuse_unknown(named, candidates, aliases)
+        return named
     configured = {_canonical(candidate.model, aliases) for candidate in candidates if candidate.model}
     if len(configured) == 1 and all(candidate.model for candidate in candidates):
         return configured.pop()
@@ -43,6 +50,16 @@ def choose_model(wanted: str | None, candidates: Sequence[Candidate], aliases: S
                 "make them one under `models` of the configuration"
             )
     raise DistllmError("no worker has a model: load one in your server, then submit again")
+
+
+def _refuse_unknown(named: str, candidates: Sequence[Candidate], aliases: Sequence[Sequence[str]]) -> None:
+    offers = [offer for candidate in candidates for offer in candidate.health.offers]
+    there = all(candidate.health.healthy and candidate.health.offers for candidate in candidates)
+    taken = {_canonical(name, aliases) for offer in offers for name in (offer.model, *offer.also)}
+    taken.update(_canonical(candidate.model, aliases) for candidate in candidates if candidate.model)
+    if there and candidates and named not in taken | {ANY_MODEL}:
+        names = ", ".join(sorted({_canonical(offer.model, aliases) for offer in offers}))
+        raise DistllmError(f"no worker has the model {named}: load it in a server, or choose from {names}")
 
 
 def _canonical(name: str, aliases: Sequence[Sequence[str]]) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from distllm.balancer.models import ANY_MODEL
 from distllm.batches import BatchRequest, Prompts, Spool, store_batch
 from distllm.compose.batch import BatchProgress, BatchResult, Pace, has_ended
 from distllm.compose.fleet import Fleet, model_for, open_fleet
 from distllm.compose.run import Run, known_weights
 from distllm.config import Config
-from distllm.dispatcher.station import ANY_MODEL
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed, WorkerChanged, to_all
 from distllm.domain.paths import no_address

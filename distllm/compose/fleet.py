@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distllm.balancer.models import Candidate, choose_model
 from distllm.config import Config
 from distllm.domain.errors import DistllmError, NoWorkerError
-from distllm.domain.models import Health, WorkerSpec, WorkerType
+from distllm.domain.models import Health, Offer, WorkerSpec, WorkerType
 from distllm.workers import make_worker
 from distllm.workers.base import Worker
 from distllm.workers.detect import detect
@@ -116,12 +116,17 @@ async def specs_of(
 
 
 async def model_for(fleet: Fleet, wanted: str | None, config: Config) -> str:
-    """The model of a new job. Workers are asked only where their configuration leaves it open."""
+    """The model of a new job. Workers are asked only where their configuration leaves it open.
+
+    Raises DistllmError where no worker can have the model that is wanted, or several could be meant.
+    """
     if fleet.embedded:
-        return wanted or embedded_model_name(find_model_file(None))
-    open_question = wanted is None and not all(worker.spec.model for worker, _ in fleet.workers)
+        # Known without starting it.
+        own = embedded_model_name(find_model_file(None))
+        there = Candidate(EMBEDDED_NAME, own, Health(healthy=True, offers=(Offer(own, None),)))
+        return choose_model(wanted, [there], config.aliases())
     healths = [Health(healthy=True)] * len(fleet.workers)
-    if open_question:
+    if wanted is not None or not all(worker.spec.model for worker, _ in fleet.workers):
         healths = await asyncio.gather(*(fleet.look(worker) for worker, _ in fleet.workers))
     candidates = [
         Candidate(worker.name, worker.spec.model, health)

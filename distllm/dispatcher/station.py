@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from distllm.balancer.breaker import Breaker
+from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Machine
 from distllm.balancer.rates import learnt
 from distllm.balancer.weights import weigh
@@ -13,9 +14,6 @@ from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
 from distllm.store.leases import Group, Lease
 from distllm.workers.base import Worker
-
-ANY_MODEL = "any"
-"""A job for this model takes each worker's own."""
 
 UNTOLD_WINDOW = 2**31
 """For a server that does not tell its window: everything is offered to it, and no answer is proven."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from distllm.dispatcher.station import ANY_MODEL, Station
+from distllm.balancer.models import ANY_MODEL
+from distllm.dispatcher.station import Station
 from distllm.domain.errors import NoWorkerError
 from distllm.domain.events import Listener, Noticed
 from distllm.store.reads import Reader

@@ -22,6 +22,22 @@ def test_the_model_that_is_named_needs_no_worker() -> None:
     assert choose_model("phi", [candidate(None, DOWN)], []) == "phi"
 
 
+def test_the_model_that_is_named_may_be_that_of_a_worker_which_is_away() -> None:
+    for others in ([candidate(None, DOWN)], [candidate("phi", offers("a"))], [candidate(None, offers())]):
+        assert choose_model("phi", [candidate(None, offers("a")), *others], []) == "phi"
+
+
+def test_a_model_that_nobody_has_is_refused_where_all_are_there() -> None:
+    with pytest.raises(DistllmError, match="no worker has the model phi: load it in a server, or choose from a, b"):
+        choose_model("phi", [candidate(None, offers("b")), candidate(None, offers("a"))], [])
+
+
+def test_every_name_that_a_server_takes_is_one_that_it_has() -> None:
+    tagged = Health(True, (Offer("phi:latest", 4096, also=("phi",)), Offer("llama3.1:8b", 4096)))
+    for named in ("phi", "phi:latest", "any", "llama-8b", "meta-llama-3.1-8b-instruct"):
+        assert choose_model(named, [candidate(None, tagged)], ALIASES)
+
+
 def test_a_name_is_said_by_the_first_of_those_that_mean_the_same() -> None:
     assert choose_model("llama3.1:8b", [], ALIASES) == "llama-8b"
 
