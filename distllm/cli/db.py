@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, out, safe
+from distllm.cli.screen import Ticker, count, err, out, safe, tell
 from distllm.domain.errors import DistllmError
 from distllm.store.backup import back_up
 from distllm.store.checkup import Finding, Level, check, size_in_words
@@ -52,7 +52,7 @@ def check_database(db: Path, repair: bool, as_json: bool) -> int:
     for finding in check(db):
         findings.append(finding)
         if not as_json:
-            out.print(safe(f"{finding.level:<6}{finding.about:<11} {finding.text}"), soft_wrap=True)
+            tell(f"{finding.level:<6}{finding.about:<11} {finding.text}", hang=18)
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     if as_json:
         facts = {"ok": not faults, "repaired": done, "findings": [asdict(finding) for finding in findings]}

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from distllm.cli.ranges import hosts_of
-from distllm.cli.screen import Ticker, complain, count, err, out, safe
+from distllm.cli.screen import Ticker, complain, count, err, out, safe, tell
 from distllm.cli.worker_edit import store
 from distllm.cli.workers import as_models, described
 from distllm.compose.checkup import identities
@@ -43,7 +43,7 @@ def scan_for_workers(
         out.print(json.dumps([_as_record(each) for each in found]), soft_wrap=True)
     elif not found:
         where = "on this machine" if cidr is None else f"in {cidr}"
-        out.print(safe(f"No server was found {where}; is one running, and open to this machine?"), soft_wrap=True)
+        tell(f"No server was found {where}; is one running, and open to this machine?")
     if add:
         _add(config, settings, found)
     return 0
@@ -64,7 +64,7 @@ async def _scan(config: Config, places: Sequence[tuple[str, int]], found: list[S
 
 def _show(server: Server, known_as: str | None) -> None:
     out.print(safe(f"{server.identity}  {server.kind}"), soft_wrap=True)
-    out.print(safe(f"    {server.health.error or described(server.health)}"), soft_wrap=True)
+    tell(f"    {server.health.error or described(server.health)}", hang=0)
     out.print(safe(f"    configured as {known_as}" if known_as else f"    {_command(server)}"), soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from distllm.domain.text import shown
 
@@ -16,10 +17,38 @@ _WIDTH_WITHOUT_TERMINAL = 120
 _READABLE = 16
 PLAIN_LINE_EVERY_SECONDS = 5.0
 
-out = Console(
-    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-)
+
+class Screen(Console):
+    """A console whose reader may leave: then it raises BrokenPipeError, which is no failure of the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command, where Rich itself would end the process with 1."""
+        raise BrokenPipeError
+
+
+def _has_width() -> bool:
+    """Whether someone sits at a terminal of some width, though the output may go through a pager to it."""
+    return sys.stdout.isatty() or sys.stderr.isatty() or "COLUMNS" in os.environ
+
+
+out = Screen(highlight=False, markup=False, emoji=False, width=None if _has_width() else _WIDTH_WITHOUT_TERMINAL)
 err = Console(highlight=False, markup=False, emoji=False, stderr=True)
+
+
+def tell(text: str, console: Console = out, *, hang: int = 2) -> None:
+    """Print lines: as they are, but with no word broken on a terminal, where the rest of a line is set in by `hang`."""
+    for line in safe(text).split("\n"):
+        words = line.lstrip(" ")
+        margin = len(line) - len(words)
+        if not console.is_terminal or cell_len(line) <= console.width:
+            console.print(line, soft_wrap=True)
+            continue
+        # What the first line leaves is set in, so that it seems to go on with it.
+        first, *_ = Text(words).wrap(console, max(1, console.width - margin))
+        rest = Text(words[len(first.plain) :].lstrip(" ")).wrap(console, max(1, console.width - margin - hang))
+        console.print(" " * margin + first.plain.rstrip(), soft_wrap=True)
+        for piece in rest:
+            console.print(" " * (margin + hang) + piece.plain.rstrip(), soft_wrap=True)
 
 
 def safe(value: object) -> str:
@@ -140,11 +169,11 @@ class Ticker:
         if text != self._last and now - self._printed_at >= PLAIN_LINE_EVERY_SECONDS:
             self._printed_at = now
             self._last = text
-            err.print(safe(text), soft_wrap=True)
+            tell(text, err)
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        err.print(safe(text), soft_wrap=True)
+        tell(text, err)
 
     def clear(self) -> None:
         """Take the live line away."""

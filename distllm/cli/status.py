@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import out
+from distllm.cli.screen import out, tell
 from distllm.cli.status_view import (
     fact_lines,
     failure_lines,
@@ -82,11 +82,11 @@ def show(now: JobNow) -> None:
     """Print all there is to say of a job."""
     lines = [heading(now.job), *fact_lines(now.job, now.eta, now.live), *failure_lines(now.unreadable, now.failures)]
     for line in lines:
-        out.print(line, soft_wrap=True)
+        tell(line.plain, hang=13)
     if now.workers:
         out.print(workers_table(now.workers))
         for line in worker_errors(now.workers):
-            out.print(line, soft_wrap=True)
+            tell(line.plain, hang=13)
 
 
 async def gather(reader: Reader, db: Path, job_id: int) -> JobNow:

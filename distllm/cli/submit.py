@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from distllm.cli.screen import Ticker, count, number, out, safe, span
+from distllm.cli.screen import Ticker, count, number, out, safe, span, tell
 from distllm.compose.fleet import model_for, open_fleet
 from distllm.config import Config, preset_folders
 from distllm.documents import Source, copied_stdin, find_files
@@ -154,7 +154,10 @@ async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker
                     lambda: known_weights(database, fleet),
                     [worker.identity for worker, _ in fleet.workers],
                 )
-    out.print(json.dumps(_facts(found)) if as_json else safe("\n  ".join(_lines(found))), soft_wrap=True)
+    if as_json:
+        out.print(json.dumps(_facts(found)), soft_wrap=True)
+    else:
+        tell("\n  ".join(_lines(found)))
     return 0
 
 

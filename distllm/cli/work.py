@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 
-from distllm.cli.screen import Ticker, count, failed_prompt, number, out, safe, span
+from distllm.cli.screen import Ticker, count, failed_prompt, number, span, tell
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
@@ -139,5 +139,5 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
         lines.append(f"{count(state.cancelled, 'prompt')} cancelled and not asked")
     if state.done:
         lines.append(f"read them: distllm results {state.job_id}")
-    out.print(safe("\n  ".join([heading, *lines])), soft_wrap=True)
+    tell("\n  ".join([heading, *lines]))
     return state.ended and (state.failed + state.cancelled > 0 or bool(bad))

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from distllm.cli.screen import number, out, safe, table
+from distllm.cli.screen import number, out, safe, table, tell
 from distllm.compose.checkup import Checked, check_workers, identities
 from distllm.config import Config
 from distllm.domain.errors import UsageError
@@ -37,9 +37,9 @@ def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
         out.print(table(columns, [_row(row) for row in rows], numbers=numbers, whole=("health",), spare=spare))
         for row in rows:
             if row["error"] and row["healthy"] is not None:
-                out.print(safe(f"  {row['id']}: {row['error']}"), soft_wrap=True)
+                tell(f"  {row['id']}: {row['error']}")
     if not any(row["configured"] for row in rows):
-        out.print(_NOBODY, soft_wrap=True)
+        tell(_NOBODY, hang=0)
     return 0
 
 
@@ -138,12 +138,12 @@ def _show(each: Checked) -> None:
     )
     if each.wrong is not None:
         remedy = remedy_for(each.wrong)
-        out.print(safe(f"    {each.wrong}{f'; {remedy}' if remedy else ''}"), soft_wrap=True)
+        tell(f"    {each.wrong}{f'; {remedy}' if remedy else ''}", hang=0)
     if health.healthy:
         said = [described(health), seats(spec.slots, health), f"answered in {each.seconds:.2f} s"]
         if each.generated:
             said.append("its model answers")
-        out.print(safe(f"    {'; '.join(said)}"), soft_wrap=True)
+        tell(f"    {'; '.join(said)}", hang=0)
 
 
 def described(health: Health) -> str:

@@ -12,6 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.cli.conftest import DISTLLM, Cli
 
@@ -58,13 +59,15 @@ def plain(text: str) -> str:
 
 
 @asynccontextmanager
-async def on_terminal(cli: Cli, *arguments: str, lines: int = 24, columns: int = 80) -> AsyncIterator[Terminal]:
+async def on_terminal(
+    cli: Cli, *arguments: str, lines: int = 24, columns: int = 80, program: Path | str = DISTLLM
+) -> AsyncIterator[Terminal]:
     """Run a command on a terminal; it is killed at the end if it runs still."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DISTLLM", "COLUMNS", "LINES"))}
     process = await asyncio.create_subprocess_exec(
-        DISTLLM,
+        program,
         *arguments,
         cwd=cli.folder,
         env=kept | {"HOME": str(cli.folder / "home"), "TERM": "xterm-256color"},
