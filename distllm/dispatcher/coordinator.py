@@ -22,6 +22,7 @@ from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, register, retire
 from distllm.store.leases import reclaim
 from distllm.store.sqlite import StoreError, Tx
+from distllm.store.suspects import condemn
 from distllm.workers.base import Worker
 
 LEAVE_SECONDS = 8.0
@@ -130,6 +131,7 @@ class Coordinator:
         now = self._clock.now()
         me = register(tx, socket.gethostname(), os.getpid(), now)
         reclaim(tx, me, now)
+        condemn(tx, now)
         stations = []
         for worker, seats in self._workers:
             worker_id = know_worker(tx, worker.identity, worker.name, worker.type)

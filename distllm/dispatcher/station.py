@@ -246,6 +246,10 @@ class Station:
             case ErrorClass.BROKEN:
                 self.breaker.failed(lease.prompt_id, now)
                 self._failures += 1
+            case ErrorClass.LOST:
+                self._failures += 1
+                if not lease.alone:
+                    self.breaker.failed(lease.prompt_id, now)
             case ErrorClass.REFUSED:
                 self.breaker.refused(now)
             case ErrorClass.BUSY:

@@ -10,7 +10,7 @@ from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, Noticed
-from distllm.domain.models import Ask
+from distllm.domain.models import Ask, Call, Limits, Outcome
 from distllm.domain.policy import limits, proof, verdict
 from distllm.domain.tokens import fewest_sent
 from distllm.store.attempts import Sent, Settlement, record_sent
@@ -19,9 +19,15 @@ from distllm.store.fleet import add_busy, learn
 from distllm.store.leases import Group, Lease, claim, release, release_strangers
 from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
+from distllm.store.suspects import claim_suspect, next_suspect
 
 LONGEST_WAIT_SECONDS = 1.0
 STRANGERS_EVERY_SECONDS = 30.0
+
+_SUSPECTS = (
+    "prompts that were in flight whenever distllm or a server went down are asked one at a time for now, with nothing "
+    "else in flight, to see whether one of them is the cause"
+)
 
 
 class Turns:
@@ -59,7 +65,10 @@ class Turns:
         self._batch = Batch()
         self._wake = asyncio.Event()
         self._attempts = 0
+        self._unrecorded: dict[int, asyncio.Future[None]] = {}
         self._claiming = True
+        self._draining = False
+        self._told_of_suspects = False
         self._leaving = False
         self._strangers_due = clock.ticks() + STRANGERS_EVERY_SECONDS
         self._write_failed = False
@@ -124,14 +133,16 @@ class Turns:
             self._start_seats()
             return 0
         held = [reading for station in self._stations.values() for reading in station.readings()]
-        known = batch.leases() | self.leases()
+        takers = self._takers() if self._claiming else []
+        at_hand = self.leases()
+        known = batch.leases() | at_hand
         look_for_strangers = self._clock.ticks() >= self._strangers_due
         now = self._clock.now()
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
         learnt = [(station.id, station.busy_seconds(), dict(station.rates)) for station in worked]
 
-        def transaction(tx: Tx) -> list[Group]:
+        def transaction(tx: Tx) -> tuple[list[Group], bool]:
             if look_for_strangers:
                 release_strangers(tx, self._me, known)
             record_sent(tx, batch.sent)
@@ -141,10 +152,14 @@ class Turns:
                 add_busy(tx, worker_id, busy)
                 for model, rate in rates.items():
                     learn(tx, worker_id, model, rate, now)
-            return claim(tx, asks, held, self._me, now)
+            suspect = next_suspect(tx, takers, now)
+            if suspect is None:
+                return claim(tx, asks, held, self._me, now), False
+            group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
+            return [] if group is None else [group], group is None
 
         try:
-            groups = await self._database.write(transaction)
+            groups, self._draining = await self._database.write(transaction)
         except StoreError as error:
             self._put_back(batch)
             await self._wait_for_database(error)
@@ -153,6 +168,11 @@ class Turns:
             self._put_back(batch)
             raise
         self._write_failed = False
+        for sent in batch.sent:
+            if sent.id in self._unrecorded:
+                self._unrecorded.pop(sent.id).set_result(None)
+        if self._draining or any(lease.alone for group in groups for lease in group.leases):
+            self._tell_of_suspects()
         if look_for_strangers:
             self._strangers_due = self._clock.ticks() + STRANGERS_EVERY_SECONDS
         await self._texts.learn({lease.job_id for group in groups for lease in group.leases})
@@ -163,7 +183,18 @@ class Turns:
             self._announce(each)
         return len(batch.ended) + sum(len(group.leases) for group in groups)
 
+    def _takers(self) -> list[Ask]:
+        """Whoever could take a prompt that is to be asked alone."""
+        return [Ask(station.id, station.windows(), limit=1) for station in self._stations.values() if station.usable]
+
+    def _tell_of_suspects(self) -> None:
+        if not self._told_of_suspects:
+            self._told_of_suspects = True
+            self._tell(Noticed(_SUSPECTS))
+
     def _asks(self) -> list[Ask]:
+        if any(seat.current.alone for station in self._stations.values() for seat in station.seats if seat.current):
+            return []
         stations = [station for station in self._stations.values() if station.usable]
         means = [station.mean_seconds for station in stations if station.mean_seconds]
         machines = [station.view(min(means, default=None)) for station in stations]
@@ -176,7 +207,7 @@ class Turns:
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():
-            keep = self._claiming and (station.usable or station.in_flight > 0)
+            keep = self._claiming and not self._draining and (station.usable or station.in_flight > 0)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
     def _put_back(self, batch: Batch) -> None:
@@ -207,7 +238,7 @@ class Turns:
 
     async def _run(self, station: Station, seat: Seat) -> None:
         """One seat: prompt after prompt until it has none."""
-        while self._claiming and (lease := station.next_lease(seat)) is not None:
+        while self._claiming and not self._draining and (lease := station.next_lease(seat)) is not None:
             assert seat.group is not None
             try:
                 await self._attempt(station, seat, seat.group, lease)
@@ -234,13 +265,21 @@ class Turns:
         self._batch.sent.append(sent)
         station.begin(seat, lease)
         began = self._clock.ticks()
-        seat.request = asyncio.create_task(station.worker.ask(call, bounds))
+        seat.request = asyncio.create_task(self._ask(station, sent, call, bounds))
         await asyncio.wait([seat.request])
         request, seat.request = seat.request, None
         outcome = released(self._clock.ticks() - began) if request.cancelled() else request.result()
         station.end(seat, group.model, outcome)
         now = self._clock.now()
-        judged = verdict(outcome, failures=lease.failures, max_retries=self._max_retries, now=now, rng=self._rng)
+        judged = verdict(
+            outcome,
+            failures=lease.failures,
+            losses=lease.losses,
+            deaths_alone=lease.deaths_alone,
+            max_retries=self._max_retries,
+            now=now,
+            rng=self._rng,
+        )
         proven = proof(
             read_tokens=outcome.usage.prompt_tokens,
             fewest=fewest_sent(call),
@@ -250,6 +289,14 @@ class Turns:
         )
         others = tuple(other.id for other in self._stations.values() if other.may_have(group.model))
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
+
+    async def _ask(self, station: Station, sent: Sent, call: Call, bounds: Limits) -> Outcome:
+        if sent.lease.number > 1:
+            # It may be what coordinators die of: then the next one must find that it was in flight.
+            recorded = self._unrecorded[sent.id] = asyncio.get_running_loop().create_future()
+            self.wake()
+            await recorded
+        return await station.worker.ask(call, bounds)
 
     def _new_id(self) -> int:
         self._attempts += 1

@@ -125,7 +125,11 @@ class WorkerSpec:
 
 
 class ErrorClass(StrEnum):
-    """Why an attempt gave no answer; `domain.policy` says what follows."""
+    """Why an attempt gave no answer; `domain.policy` says what follows.
+
+    `REFUSED` is a server that could not be reached, `LOST` one that went down with the request in flight, so
+    that nobody knows which of its requests was to blame.
+    """
 
     INPUT = "input"
     SETUP = "setup"

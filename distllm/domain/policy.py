@@ -15,6 +15,14 @@ JITTER = 0.5
 LONGEST_WAIT_SECONDS = LONGEST_BACKOFF_SECONDS * (1 + JITTER)
 """How far in the future a prompt can be due."""
 
+LOSSES_TO_SUSPECT = 3
+"""After how many deaths with it in flight, of a coordinator or of a server, a prompt is asked alone."""
+
+DEATHS_TO_CONDEMN = 5
+"""How many deaths in a row with nothing else in flight fail a prompt."""
+
+POISON = f"whoever was asked went down with it, {DEATHS_TO_CONDEMN} times in a row with nothing else in flight"
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -35,17 +43,38 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Nobody said anything of the prompt: its server went down. It goes back to pending until `at`.
+
+    Nothing is charged, but the loss is counted; with it as a death, if the prompt was `alone`.
+    """
+
+    at: float
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """No retry is left."""
+    """No retry is left; `why` says more than the error of the attempt, where that does not say it all."""
+
+    why: str | None = None
 
 
-Verdict = Done | Again | Refused | Failed
+Verdict = Done | Again | Refused | Lost | Failed
 
 
-def verdict(outcome: Outcome, *, failures: int, max_retries: int, now: float, rng: Random) -> Verdict:
-    """Judge one attempt of a prompt that has failed `failures` times before.
+def is_suspect(losses: int) -> bool:
+    """Whether a prompt with so many losses is asked alone: by themselves they condemn nobody."""
+    return losses >= LOSSES_TO_SUSPECT
 
-    `now` and the time in the verdict are seconds since 1970.
+
+def verdict(
+    outcome: Outcome, *, failures: int, losses: int, deaths_alone: int, max_retries: int, now: float, rng: Random
+) -> Verdict:
+    """Judge one attempt of a prompt by what happened to it before.
+
+    It has failed `failures` times, was in flight at `losses` deaths of its server or coordinator, and at the last
+    `deaths_alone` of these with nothing else in flight. `now` and the time in the verdict are seconds since 1970.
     """
     match outcome.error_class:
         case None:
@@ -58,7 +87,12 @@ def verdict(outcome: Outcome, *, failures: int, max_retries: int, now: float, rn
             return Again(now + backoff(failures, rng), charged=True)
         case ErrorClass.BUSY | ErrorClass.REFUSED:
             return Again(now + backoff(1, rng), charged=False)
-        case ErrorClass.SETUP | ErrorClass.LOST | ErrorClass.RELEASED:
+        case ErrorClass.LOST:
+            alone = is_suspect(losses)
+            if alone and deaths_alone + 1 >= DEATHS_TO_CONDEMN:
+                return Failed(f"{POISON}; the last time: {outcome.error}")
+            return Lost(now + backoff(0, rng), alone)
+        case ErrorClass.SETUP | ErrorClass.RELEASED:
             return Again(now, charged=False)
         case unknown:
             assert_never(unknown)

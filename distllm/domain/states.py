@@ -50,7 +50,11 @@ MOVES = (
         PromptState.DONE,
         "settle: a late answer whose lease is still the newest; submit: an answer that exists",
     ),
-    Move(PromptState.PENDING, PromptState.FAILED, "no worker can hold it, or a part of it failed"),
+    Move(
+        PromptState.PENDING,
+        PromptState.FAILED,
+        "no worker can hold it, a part of it failed, or coordinators in a row have died of it",
+    ),
     Move(PromptState.PENDING, PromptState.CANCELLED, "cancel"),
     Move(PromptState.FAILED, PromptState.PENDING, "retry"),
     Move(PromptState.DONE, PromptState.PENDING, "retry --truncated: the old answer stays with its attempt"),

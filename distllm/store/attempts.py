@@ -143,7 +143,7 @@ def _count_work(tx: Tx, each: Settlement) -> None:
         {
             "worker": each.sent.worker_id,
             "good": int(good),
-            "bad": int(each.outcome.error_class in (ErrorClass.BROKEN, ErrorClass.REFUSED)),
+            "bad": int(each.outcome.error_class in (ErrorClass.BROKEN, ErrorClass.REFUSED, ErrorClass.LOST)),
             "written": each.outcome.usage.completion_tokens or 0,
             "took": each.outcome.seconds,
             "good_took": each.outcome.seconds if good else None,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import Executable, and_, bindparam, case, exists, func, literal_column, or_, select, update
 
 from distllm.domain.models import Ask
-from distllm.domain.policy import LONGEST_WAIT_SECONDS
+from distllm.domain.policy import LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT, is_suspect
 from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING, none_of, one_of
 from distllm.store.sqlite import Tx, as_list
@@ -23,7 +23,8 @@ class Lease:
     """One leased prompt: the coordinator may send it and settle it while `number` is its newest lease.
 
     It asks what its template says, or its own stored request, `body`. `needs` is the context window in tokens
-    that it takes. `max_tokens` bounds its answer, None leaves that to what it asks.
+    that it takes. `max_tokens` bounds its answer, None leaves that to what it asks. What happened to it before is
+    told by `failures`, `losses` and `deaths_alone` (see `domain.policy.verdict`).
     """
 
     prompt_id: int
@@ -33,6 +34,8 @@ class Lease:
     template_id: int | None
     parent_id: int | None
     failures: int
+    losses: int
+    deaths_alone: int
     needs: int
     max_tokens: int | None
     body: str | None = None
@@ -41,6 +44,11 @@ class Lease:
     def key(self) -> tuple[int, int]:
         """What tells a lease from every other: its prompt and its number."""
         return self.prompt_id, self.number
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may be in flight with it, since it may be what brings servers down."""
+        return is_suspect(self.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,12 @@ _RUNNABLE = (
 
 # No wait is longer than the longest backoff: what is due later than that was written before the clock was set back.
 _CLOCK_SET_BACK = prompts.c.available_at > bindparam("latest")
+IS_DUE = or_(prompts.c.available_at <= bindparam("now"), _CLOCK_SET_BACK)
 _READY = (
     prompts.c.state == PENDING,
     prompts.c.waits_for == literal_column("0"),
-    or_(prompts.c.available_at <= bindparam("now"), _CLOCK_SET_BACK),
+    prompts.c.losses < literal_column(str(LOSSES_TO_SUSPECT)),
+    IS_DUE,
     prompts.c.tokens <= bindparam("window"),
     or_(
         prompts.c.failures == literal_column("0"),
@@ -105,6 +115,8 @@ _LEASE_COLUMNS = (
     prompts.c.template_id,
     prompts.c.parent_id,
     prompts.c.failures,
+    prompts.c.losses,
+    prompts.c.deaths_alone,
     prompts.c.tokens,
     prompts.c.max_tokens,
     prompts.c.body,
@@ -124,17 +136,14 @@ _chosen = (
     .order_by(jobs.c.priority.desc(), prompts.c.id)
     .limit(bindparam("count"))
 )
-TAKE = (
-    update(prompts)
-    .where(prompts.c.id.in_(_chosen))
-    .values(
-        state=LEASED,
-        lease=prompts.c.lease + literal_column("1"),
-        holder=bindparam("me"),
-        worker_id=bindparam("worker"),
-    )
-    .returning(*_LEASE_COLUMNS)
-)
+_LEASE = {
+    "state": LEASED,
+    "lease": prompts.c.lease + literal_column("1"),
+    "holder": bindparam("me"),
+    "worker_id": bindparam("worker"),
+}
+TAKE = update(prompts).where(prompts.c.id.in_(_chosen)).values(_LEASE).returning(*_LEASE_COLUMNS)
+_TAKE_ONE = update(prompts).where(prompts.c.id == bindparam("prompt")).values(_LEASE).returning(*_LEASE_COLUMNS)
 
 _SERVED = (
     update(jobs)
@@ -180,7 +189,12 @@ def claim(tx: Tx, asks: Iterable[Ask], held: Iterable[int], me: int, now: float)
 
 def _claim_more(tx: Tx, ask: Ask, reading_id: int, me: int, now: float, turn: int) -> Group | None:
     window = ask.windows.get(tx.value(_READING_MODEL, {"reading": reading_id}))
-    return None if window is None else _take(tx, reading_id, _values(ask, me, now, turn) | {"window": window})
+    return None if window is None else _take(tx, TAKE, reading_id, _values(ask, me, now, turn) | {"window": window})
+
+
+def claim_one(tx: Tx, ask: Ask, prompt_id: int, reading_id: int, me: int, now: float) -> Group | None:
+    """Lease this very prompt, which is ready, to the worker of `ask`."""
+    return _take(tx, _TAKE_ONE, reading_id, _values(ask, me, now, 0) | {"prompt": prompt_id})
 
 
 def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int) -> Group | None:
@@ -189,7 +203,7 @@ def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int)
         values["window"] = ask.windows[model]
         reading_id = tx.value(PICK_READING, values | {"job": job_id})
         if reading_id is not None:
-            return _take(tx, reading_id, values)
+            return _take(tx, TAKE, reading_id, values)
     return None
 
 
@@ -206,9 +220,9 @@ def _values(ask: Ask, me: int, now: float, turn: int) -> dict[str, Any]:
     }
 
 
-def _take(tx: Tx, reading_id: int, values: dict[str, Any]) -> Group | None:
+def _take(tx: Tx, statement: Executable, reading_id: int, values: dict[str, Any]) -> Group | None:
     values = values | {"reading": reading_id}
-    leases = tuple(sorted((Lease(*row) for row in tx.rows(TAKE, values)), key=lambda lease: lease.prompt_id))
+    leases = tuple(sorted((Lease(*row) for row in tx.rows(statement, values)), key=lambda lease: lease.prompt_id))
     if not leases:
         return None
     for (job_id, part), count in _by_job(leases).items():
@@ -251,7 +265,12 @@ def release(tx: Tx, leases: Sequence[Lease]) -> None:
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
 
 
-# Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder.
+# Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder. Only what was in
+# flight can have had a part in that; and a suspect was in flight alone.
+_IN_FLIGHT = exists().where(
+    attempts.c.prompt_id == prompts.c.id, attempts.c.lease == prompts.c.lease, attempts.c.outcome.is_(None)
+)
+_SUSPECT = prompts.c.losses >= literal_column(str(LOSSES_TO_SUSPECT))
 _RECLAIM = (
     update(prompts)
     .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
@@ -259,7 +278,9 @@ _RECLAIM = (
         state=PENDING,
         holder=None,
         available_at=bindparam("now"),
-        losses=prompts.c.losses + literal_column("1"),
+        losses=prompts.c.losses + case((_IN_FLIGHT, literal_column("1")), else_=literal_column("0")),
+        deaths_alone=prompts.c.deaths_alone
+        + case((and_(_SUSPECT, _IN_FLIGHT), literal_column("1")), else_=literal_column("0")),
     )
     .returning(prompts.c.job_id, prompts.c.parent_id)
 )

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, literal_column, select, update
+from sqlalchemy import bindparam, case, exists, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
-from distllm.domain.policy import Again, Done, Failed, Refused
+from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Settlement, record_end
 from distllm.store.failures import fail_parents
@@ -14,7 +14,7 @@ from distllm.store.leases import count_moves
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
-from distllm.store.tables import prompts, refusals, results, workers
+from distllm.store.tables import attempts, prompts, refusals, results, workers
 
 _OURS = (prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"))
 _UNSETTLED = prompts.c.state.in_([LEASED, PENDING])
@@ -26,20 +26,32 @@ _FINISH_PROMPT = (
 )
 _STATE = select(prompts.c.state).where(*_OURS)
 
+# A lease under which it is asked a second time at once stays until the last of the two has ended.
+_LAST_OF_LEASE = ~exists().where(
+    attempts.c.prompt_id == bindparam("prompt"),
+    attempts.c.lease == bindparam("number"),
+    attempts.c.id != bindparam("attempt"),
+    attempts.c.outcome.is_(None),
+)
 _AGAIN = (
     update(prompts)
-    .where(*_OURS, prompts.c.state == LEASED)
+    .where(*_OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
     .values(
         state=PENDING,
         holder=None,
         available_at=bindparam("due"),
         failures=prompts.c.failures + bindparam("charge"),
+        losses=prompts.c.losses + bindparam("loss"),
+        # In a row: who fails it in words has not gone down with it.
+        deaths_alone=case(
+            (bindparam("spoken"), literal_column("0")), else_=prompts.c.deaths_alone + bindparam("death")
+        ),
         error=bindparam("reason"),
     )
 )
 _FAIL = (
     update(prompts)
-    .where(*_OURS, prompts.c.state == LEASED)
+    .where(*_OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
     .values(
         state=FAILED,
         holder=None,
@@ -49,9 +61,15 @@ _FAIL = (
     )
 )
 
+# A second report must not undo that a retry trusts the worker again.
+_REPORTED = exists().where(
+    attempts.c.id == bindparam("attempt"),
+    attempts.c.outcome.is_not(None),
+    attempts.c.outcome != literal_column("'lost'"),
+)
 _REFUSE = (
     upsert_into(refusals)
-    .values({"prompt_id": bindparam("prompt_id"), "worker_id": bindparam("worker_id")})
+    .from_select(["prompt_id", "worker_id"], select(bindparam("prompt"), bindparam("refusing")).where(~_REPORTED))
     .on_conflict_do_nothing()
 )
 
@@ -123,22 +141,27 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
         if lease.parent_id is not None:
             tx.run(_PART_DONE, {"parent": lease.parent_id})
         return label, PromptState.DONE
-    reason = outcome.error
-    fails = isinstance(each.verdict, Failed)
-    charge = int(fails)
-    due = each.finished_at
-    if isinstance(each.verdict, Again):
-        charge, due = int(each.verdict.charged), each.verdict.at
-    if isinstance(each.verdict, Refused):
-        tx.run(_REFUSE, {"prompt_id": lease.prompt_id, "worker_id": each.sent.worker_id})
-        fails = not tx.value(_WILLING, ours | {"others": as_list(each.others)})
-    values = ours | {"charge": charge, "reason": reason}
+    reason, due = outcome.error, each.finished_at
+    charge = loss = death = spoken = fails = False
+    match each.verdict:
+        case Again():
+            charge, due = each.verdict.charged, each.verdict.at
+            spoken = charge
+        case Lost():
+            loss, death, due = True, each.verdict.alone, each.verdict.at
+        case Refused():
+            tx.run(_REFUSE, ours | {"attempt": each.sent.id, "refusing": each.sent.worker_id})
+            fails, spoken = not tx.value(_WILLING, ours | {"others": as_list(each.others)}), True
+        case Failed():
+            fails = charge = True
+            reason = each.verdict.why or reason
+    values = ours | {"attempt": each.sent.id, "charge": charge, "reason": reason}
     if fails:
         if tx.run(_FAIL, values | {"now": each.finished_at}):
             count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.FAILED, 1)
             fail_parents(tx, lease.parent_id, reason, each.finished_at)
             return label, PromptState.FAILED
-    elif tx.run(_AGAIN, values | {"due": due}):
+    elif tx.run(_AGAIN, values | {"due": due, "loss": loss, "death": death, "spoken": spoken}):
         count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
         return label, PromptState.PENDING
     return label, None

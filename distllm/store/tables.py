@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from distllm.domain.policy import LOSSES_TO_SUSPECT
 from distllm.domain.states import FINAL, PromptState
 
 metadata = MetaData(
@@ -209,6 +210,8 @@ _LEASED = text("state = 'leased'")
 Index("ix_prompts_held", prompts.c.holder, sqlite_where=_LEASED, postgresql_where=_LEASED)
 _FAILED = text("state = 'failed'")
 Index("ix_prompts_failed", prompts.c.job_id, sqlite_where=_FAILED, postgresql_where=_FAILED)
+_SUSPECTED = text(f"state = 'pending' AND losses >= {LOSSES_TO_SUSPECT}")
+Index("ix_prompts_suspected", prompts.c.deaths_alone, sqlite_where=_SUSPECTED, postgresql_where=_SUSPECTED)
 _ANSWERED = text("state = 'done'")
 Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED, postgresql_where=_ANSWERED)
 _PART = text("parent_id IS NOT NULL")

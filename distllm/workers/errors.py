@@ -27,7 +27,7 @@ EXCERPT = 3000
 """Characters kept of a server's words until secrets are out; so that no half of one is left at the cut."""
 
 BUSY, BROKEN, INPUT = ErrorClass.BUSY, ErrorClass.BROKEN, ErrorClass.INPUT
-REFUSED, SETUP = ErrorClass.REFUSED, ErrorClass.SETUP
+REFUSED, SETUP, LOST = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.LOST
 
 
 class ServerError(Exception):
@@ -61,17 +61,18 @@ EXCEPTIONS = (
     Raised(aiohttp.RedirectClientError, SETUP, SETUP, "it redirects elsewhere"),
     Raised(aiohttp.TooManyRedirects, SETUP, SETUP, "it redirects in circles"),
     Raised(aiohttp.ServerTimeoutError, BROKEN, BROKEN, "the socket was silent for too long"),
-    Raised(aiohttp.ServerConnectionError, REFUSED, BROKEN, "it closed the connection"),
-    Raised(aiohttp.ClientConnectionError, REFUSED, BROKEN, "the connection was reset"),
-    Raised(aiohttp.UploadAbortedError, REFUSED, BROKEN, "it stopped reading the request"),
-    Raised(aiohttp.ClientPayloadError, BROKEN, BROKEN, "the answer broke off"),
+    Raised(aiohttp.ServerConnectionError, LOST, LOST, "it closed the connection"),
+    Raised(aiohttp.ClientConnectionError, LOST, LOST, "the connection was reset"),
+    Raised(aiohttp.UploadAbortedError, LOST, LOST, "it stopped reading the request"),
+    Raised(aiohttp.ClientPayloadError, LOST, LOST, "the answer broke off"),
     Raised(aiohttp.ClientResponseError, BROKEN, BROKEN, "its answer is not valid HTTP"),
     Raised(aiohttp.ClientError, BROKEN, BROKEN, "the request failed"),
-    Raised(asyncio.IncompleteReadError, BROKEN, BROKEN, "the answer broke off"),
+    Raised(asyncio.IncompleteReadError, LOST, LOST, "the answer broke off"),
     Raised(LineTooLongError, BROKEN, BROKEN, "it sent a line without end"),
-    Raised(ConnectionError, REFUSED, BROKEN, "the connection was reset"),
+    Raised(ConnectionRefusedError, REFUSED, REFUSED, "no connection"),
+    Raised(ConnectionError, LOST, LOST, "the connection was reset"),
     Raised(TimeoutError, BROKEN, BROKEN, "it took too long"),
-    Raised(OSError, REFUSED, BROKEN, "the connection failed"),
+    Raised(OSError, REFUSED, LOST, "the connection failed"),
     Raised(UnicodeError, SETUP, BROKEN, "not a valid host name"),
     Raised(Exception, BROKEN, BROKEN, "unexpected failure"),
 )
@@ -90,6 +91,8 @@ CLIENT = frozenset(range(400, 500))
 ANSWERS = (
     # llama.cpp's shared pool was full: the same prompt succeeds with fewer neighbours.
     Said(BUSY, None, r"context size has been exceeded"),
+    # The runner behind the server: all that it was asked at once is told so.
+    Said(LOST, None, r"process has terminated|process no longer running|has crashed"),
     Said(SETUP, frozenset({401, 402, 403, 407})),
     Said(BUSY, frozenset({429, 503})),
     Said(BUSY, IN_STREAM, r"loading model|unavailable_error|overloaded|server busy|too many requests"),

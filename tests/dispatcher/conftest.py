@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -82,6 +82,12 @@ class Bench:
         """Ask the database in SQL."""
         with closing(sqlite3.connect(self.database.path)) as connection:
             return connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """Change the database by hand; committed at the end."""
+        with closing(sqlite3.connect(self.database.path)) as connection, connection:
+            yield connection
 
     @asynccontextmanager
     async def coordinator(

@@ -15,6 +15,7 @@ from tests.fakes.behaviour import (
     CUT,
     EMPTY,
     HALVED,
+    LOAD_FAILED,
     N_KEEP,
     NO_MODEL,
     ONLY_THINKS,
@@ -34,11 +35,10 @@ from tests.fakes.behaviour import (
 from tests.fakes.server import FakeServer
 
 BROKEN = {
-    "another 500": CRASHED,
+    "another 500": LOAD_FAILED,
     "a proxy's page": PROXY_PAGE,
     "a page with status 200": PAGE_200,
     "an end without marker": BREAKS_OFF,
-    "a reset after a token": ABORTS,
     "an error after tokens": fails_inside({"message": "it failed", "code": 500}),
     "an empty answer with stop": EMPTY,
     "only thoughts": ONLY_THINKS,
@@ -49,7 +49,11 @@ BUSY_OR_REFUSED = {
     "429": (TOO_MANY, "busy"),
     "a pool that is full": (POOL_FULL, "busy"),
     "a pool that is full, told in the stream": (fails_inside({"message": "Context size has been exceeded."}), "busy"),
-    "a reset before any byte": (RESET, "refused"),
+}
+LOST = {
+    "a reset before any byte": RESET,
+    "a reset after a token": ABORTS,
+    "a runner that has crashed": CRASHED,
 }
 INPUT = {
     "too long": (TOO_LONG, "input"),
@@ -115,6 +119,17 @@ async def test_who_cannot_take_it_now_costs_nothing(bench: Bench, sign: str) -> 
     bench.assert_consistent()
 
 
+@pytest.mark.parametrize("sign", LOST)
+async def test_a_server_that_goes_down_with_a_request_costs_no_retry_but_is_remembered(bench: Bench, sign: str) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with FakeServer() as server:
+        server.behave(LOST[sign])
+        await bench.work(server, max_retries=0)
+    assert outcomes(bench) == ["lost", "done"]
+    assert bench.rows("SELECT state, failures, losses FROM prompts") == [("done", 0, 1)]
+    bench.assert_consistent()
+
+
 @pytest.mark.parametrize("sign", INPUT)
 async def test_who_cannot_hold_it_is_not_asked_again_but_another_is(bench: Bench, sign: str) -> None:
     behaviour, label = INPUT[sign]
@@ -177,17 +192,3 @@ async def test_what_is_stopped_costs_nothing(bench: Bench) -> None:
         await run
     assert outcomes(bench) == ["released"]
     assert bench.rows("SELECT state, failures, losses FROM prompts") == [("pending", 0, 0)]
-
-
-async def test_a_prompt_that_crashes_whoever_takes_it_closes_no_worker_to_the_others(bench: Bench) -> None:
-    await store_job(bench.database, [paper(n) for n in range(8)], ["What?"])
-    async with FakeServer() as one, FakeServer() as two, bench.coordinator(one, two, max_retries=3) as coordinator:
-        for server in (one, two):
-            server.behave_for("paper3word0", CRASHED)
-        await coordinator.run(lambda _: True)
-        crashed = sum(seen.behaviour is CRASHED for server in (one, two) for seen in server.requests)
-    assert crashed == 4
-    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1") == [("done", 7), ("failed", 1)]
-    assert bench.rows("SELECT document, attempts FROM failures") == [("paper3.txt", 4)]
-    assert bench.rows("SELECT DISTINCT breaker FROM workers") == [("closed",)]
-    bench.assert_consistent()

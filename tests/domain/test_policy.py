@@ -14,6 +14,7 @@ from distllm.domain.policy import (
     Again,
     Done,
     Failed,
+    Lost,
     Refused,
     Verdict,
     backoff,
@@ -25,9 +26,19 @@ from distllm.domain.policy import (
 NOW = 1_800_000_000.0
 
 
-def judge(kind: ErrorClass | None, failures: int = 0, max_retries: int = 3) -> Verdict:
+def judge(
+    kind: ErrorClass | None, failures: int = 0, max_retries: int = 3, losses: int = 0, deaths_alone: int = 0
+) -> Verdict:
     outcome = Outcome(kind, kind and "why", "", None, None, None, Usage(), 1.0, None)
-    return verdict(outcome, failures=failures, max_retries=max_retries, now=NOW, rng=Random(1))
+    return verdict(
+        outcome,
+        failures=failures,
+        losses=losses,
+        deaths_alone=deaths_alone,
+        max_retries=max_retries,
+        now=NOW,
+        rng=Random(1),
+    )
 
 
 COSTS = {
@@ -37,7 +48,7 @@ COSTS = {
     ErrorClass.BUSY: "a wait",
     ErrorClass.REFUSED: "a wait",
     ErrorClass.SETUP: "nothing",
-    ErrorClass.LOST: "nothing",
+    ErrorClass.LOST: "a loss",
     ErrorClass.RELEASED: "nothing",
 }
 
@@ -56,6 +67,9 @@ def test_what_an_error_costs(kind: ErrorClass) -> None:
             assert isinstance(judged, Again)
             assert not judged.charged
             assert NOW < judged.at <= NOW + 3 * BACKOFF_SECONDS
+        case "a loss":
+            assert isinstance(judged, Lost)
+            assert NOW < judged.at <= NOW + 1.5 * BACKOFF_SECONDS
         case _:
             assert judged == Again(NOW, charged=False)
 
@@ -71,9 +85,18 @@ def test_three_retries_are_four_attempts() -> None:
     assert judge(ErrorClass.BROKEN, 0, max_retries=0) == Failed()
 
 
+def test_losses_condemn_nobody_until_they_come_again_and_again_with_nothing_else_in_flight() -> None:
+    judged = [judge(ErrorClass.LOST, losses=losses, deaths_alone=max(0, losses - 3)) for losses in range(8)]
+    assert [isinstance(each, Lost) and each.alone for each in judged] == [False] * 3 + [True] * 4 + [False]
+    assert isinstance(judged[7], Failed)
+    assert judged[7].why is not None
+    assert judged[7].why.endswith("why")
+    assert isinstance(judge(ErrorClass.LOST, losses=99, deaths_alone=3), Lost)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in ErrorClass if kind is not ErrorClass.BROKEN])
 def test_nothing_else_ever_uses_up_the_retries(kind: ErrorClass) -> None:
-    assert judge(kind, failures=99) != Failed()
+    assert not isinstance(judge(kind, failures=99), Failed)
 
 
 @given(st.integers(0, 50), st.integers())

@@ -18,6 +18,7 @@ from distllm.store.leases import Group, Lease, claim, reclaim
 from distllm.store.results import settle
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
+from distllm.store.suspects import condemn
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -79,7 +80,7 @@ class Store:
     def reclaim(self, now: float = NOW) -> int:
         """A new coordinator takes over; its id."""
         me = self.coordinator(now)
-        self.write(lambda tx: reclaim(tx, me, now))
+        self.write(lambda tx: (reclaim(tx, me, now), condemn(tx, now)))
         return me
 
     def send(self, me: int, worker: int, lease: Lease, now: float = NOW) -> Sent:
@@ -115,7 +116,15 @@ def end(
     """How an attempt ended, judged by the real policy with three retries."""
     ended = outcome(error, answer, finish_reason)
     if judged is None:
-        judged = verdict(ended, failures=sent.lease.failures, max_retries=3, now=now, rng=Random(0))
+        judged = verdict(
+            ended,
+            failures=sent.lease.failures,
+            losses=sent.lease.losses,
+            deaths_alone=sent.lease.deaths_alone,
+            max_retries=3,
+            now=now,
+            rng=Random(0),
+        )
     return Settlement(sent, ended, judged, "proven", now, others, digest)
 
 

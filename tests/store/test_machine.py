@@ -1,4 +1,7 @@
-"""Any order of claims, answers, deaths, pauses, cancels and retries, against a model of a few lines."""
+"""Any order of claims, answers, deaths, parts, pauses, cancels and retries, against a model of a few lines.
+
+Two coordinators at most are live at once, as if no lock kept the second from working.
+"""
 
 import shutil
 import sqlite3
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,8 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from distllm.domain.models import ErrorClass
-from distllm.domain.policy import Again, Failed
+from distllm.domain.models import Ask, ErrorClass
+from distllm.domain.policy import DEATHS_TO_CONDEMN, LOSSES_TO_SUSPECT, Again, Failed, Lost
 from distllm.domain.states import FINAL, MOVES
 from distllm.store.attempts import Sent, Settlement
 from distllm.store.control import (
@@ -35,11 +39,24 @@ from distllm.store.control import (
     retry_truncated,
     unfinished_cancels,
 )
-from distllm.store.leases import Lease, release
-from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end
+from distllm.store.leases import Lease, release, release_strangers
+from distllm.store.suspects import claim_suspect, next_suspect
+from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end, split
 
 PAPERS = ["x" * length for length in (5, 50, 500)]
-WINDOWS = (120, 170, 9999)
+# Choices that are listed more than once are made more often.
+WINDOWS = (120, 170, 9999, 9999, 9999, 9999)
+CLAIM: dict[str, Any] = {
+    "who": st.integers(0, 1),
+    "place": st.integers(0, 1),
+    "window": st.sampled_from(WINDOWS),
+    "limit": st.integers(1, 3),
+    "patience": st.sampled_from([0.0, 0.0, 30.0]),
+    "shared": st.booleans(),
+    "wait": st.sampled_from([0.0, 0.5, 40.0]),
+}
+WISHES = [*["retry"] * 4, *["more"] * 4, "pause", "go on", "go on", "cancel"]
+FAILURES = [kind for kind in ErrorClass if kind not in (ErrorClass.SETUP, ErrorClass.REFUSED)]
 LEGAL = {(move.source, move.target) for move in MOVES} | {(state, state) for state in (*FINAL, "pending", "leased")}
 
 
@@ -57,15 +74,23 @@ class Prompt:
     worker: int | None = None
     failures: int = 0
     losses: int = 0
+    deaths: int = 0
+    parent: int | None = None
+    waits: int = 0
+    in_flight: set[int] = field(default_factory=set)
     available: float = 0.0
     answer: str | None = None
     cut: bool = False
     room: int = MAX_TOKENS
     refused: set[int] = field(default_factory=set)
 
+    @property
+    def suspect(self) -> bool:
+        return self.losses >= LOSSES_TO_SUSPECT
+
 
 class Coordinators(RuleBasedStateMachine):
-    """Coordinators follow each other; what the dead ones had in flight may still be reported."""
+    """What the dead coordinators had in flight may still be reported."""
 
     template: Path
     sent = Bundle("sent")
@@ -82,19 +107,41 @@ class Coordinators(RuleBasedStateMachine):
         self.store = Store(path, connection)
         self.prompts: dict[int, Prompt] = {}
         self.newest: dict[int, Lease] = {}
+        self.live: list[int] = []
+        self.dead: list[int] = []
         self.paused: set[int] = set()
         self.cancelled: set[int] = set()
         self.now = NOW
         self.answers = 0
         self.before: dict[int, str] = {}
 
-    @initialize()
-    def begin(self) -> None:
-        self.me = self.store.reclaim()
+    @initialize(
+        losses=st.sampled_from([0, LOSSES_TO_SUSPECT - 1, LOSSES_TO_SUSPECT]),
+        deaths=st.integers(DEATHS_TO_CONDEMN - 2, DEATHS_TO_CONDEMN - 1),
+        whole=st.booleans(),
+    )
+    def begin(self, losses: int, deaths: int, whole: bool) -> None:
+        self.live = [self.store.reclaim()]
         self.workers = [self.store.worker("here"), self.store.worker("there")]
         self.new_job(PAPERS[1:2], 2, 0, fresh=False)
+        # What takes many steps to come to has happened already.
+        if not whole:
+            self.split(1, 1)
+        first = max(self.prompts)
+        each = self.prompts[first]
+        each.losses, each.deaths = losses, deaths if losses >= LOSSES_TO_SUSPECT else 0
+        self.store.connection.execute(
+            "UPDATE prompts SET losses = ?, deaths_alone = ? WHERE id = ?", (each.losses, each.deaths, first)
+        )
 
-    @precondition(lambda self: len(self.prompts) < 8)
+    def a_second_one_joins(self) -> None:
+        if len(self.live) == 1:
+            self.live.append(self.store.coordinator(self.now))
+
+    def one(self, place: int) -> int:
+        return self.live[place % len(self.live)]
+
+    @precondition(lambda self: len(self.prompts) < 4)
     @rule(
         papers=st.lists(st.sampled_from(PAPERS), min_size=1, max_size=3),
         questions=st.integers(1, 2),
@@ -105,7 +152,7 @@ class Coordinators(RuleBasedStateMachine):
         known = {
             (each.reading, each.question): each.answer
             for _, each in sorted(self.prompts.items())
-            if each.state == "done" and not each.cut
+            if each.state == "done" and not each.cut and each.parent is None
         }
         job = add_job(self.store, papers, ["findings", "limits"][:questions], priority=priority, fresh=fresh)
         for prompt, reading, question, needs in self.store.rows(
@@ -117,9 +164,28 @@ class Coordinators(RuleBasedStateMachine):
             if (reading, question) in known and not fresh:
                 each.state, each.answer = "done", known[reading, question]
 
+    def untouched(self) -> list[int]:
+        """What can still be split, as it is when it is built."""
+        return [
+            number
+            for number, each in sorted(self.prompts.items())
+            if each.state == "pending" and each.parent is None and not each.waits and not each.lease
+        ]
+
+    @precondition(lambda self: len(self.prompts) < 6 and self.untouched())
+    @rule(data=st.data(), parts=st.integers(1, 2))
+    def split_one(self, data: st.DataObject, parts: int) -> None:
+        self.split(data.draw(st.sampled_from(self.untouched())), parts)
+
+    def split(self, number: int, parts: int) -> None:
+        parent = self.prompts[number]
+        parent.waits = parts
+        for made in split(self.store, number, parts):
+            self.prompts[made] = Prompt(parent.job, parent.reading, parent.question, parent.needs, parent=number)
+
     @property
     def leases(self) -> dict[int, Lease]:
-        """What the live coordinator may send."""
+        """What their coordinators may send."""
         return {number: lease for number, lease in self.newest.items() if self.prompts[number].state == "leased"}
 
     def ready(self, worker: int, window: int, patience: float, held: list[int]) -> dict[int, set[int]]:
@@ -129,6 +195,8 @@ class Coordinators(RuleBasedStateMachine):
             rested = not each.failures or each.worker != worker or each.available <= self.now - patience
             if (
                 each.state == "pending"
+                and not each.waits
+                and not each.suspect
                 and each.available <= self.now
                 and each.needs <= window
                 and rested
@@ -139,20 +207,25 @@ class Coordinators(RuleBasedStateMachine):
                 found.setdefault(each.reading, set()).add(number)
         return found
 
-    @rule(
-        target=given,
-        place=st.integers(0, 1),
-        window=st.sampled_from(WINDOWS),
-        limit=st.integers(1, 3),
-        patience=st.sampled_from([0.0, 30.0]),
-        shared=st.booleans(),
-    )
-    def claim(self, place: int, window: int, limit: int, patience: float, shared: bool) -> Any:
-        worker = self.workers[place]
+    @rule(target=given, **CLAIM)
+    def claim(self, **how: Any) -> Any:
+        return multiple(*self.claimed(**how))
+
+    @rule(target=sent, alone=st.booleans(), **CLAIM)
+    def claim_and_send(self, alone: bool, **how: Any) -> Any:
+        alone &= not self.leases
+        leases = self.claimed_alone(how["who"], how["place"], how["window"]) if alone else self.claimed(**how)
+        return multiple(*(self.sent_now(lease, hedge=False) for lease in leases))
+
+    def claimed(
+        self, who: int, place: int, window: int, limit: int, patience: float, shared: bool, wait: float
+    ) -> tuple[Lease, ...]:
+        self.now += wait
+        me, worker = self.one(who), self.workers[place]
         held = sorted({each.reading for each in self.prompts.values() if each.state == "leased"})
         ready = self.ready(worker, window, patience, [] if shared else held)
         group = self.store.take(
-            self.me,
+            me,
             worker,
             now=self.now,
             held=held,
@@ -163,7 +236,7 @@ class Coordinators(RuleBasedStateMachine):
         )
         if group is None:
             assert not ready
-            return multiple()
+            return ()
         could = ready[group.reading_id]
         assert {lease.prompt_id for lease in group.leases} <= could
         assert len(group.leases) == min(limit, len(could))
@@ -176,21 +249,61 @@ class Coordinators(RuleBasedStateMachine):
             self.store.value("SELECT priority FROM jobs WHERE id = ?", self.prompts[n].job) == best for n in could
         )
         for lease in group.leases:
-            each = self.prompts[lease.prompt_id]
-            each.lease += 1
-            assert (lease.number, lease.failures) == (each.lease, each.failures)
-            each.state, each.holder, each.worker = "leased", self.me, worker
-            self.newest[lease.prompt_id] = lease
-        return multiple(*group.leases)
+            self.leased(lease, me, worker)
+        return group.leases
+
+    def leased(self, lease: Lease, me: int, worker: int) -> None:
+        each = self.prompts[lease.prompt_id]
+        each.lease += 1
+        told = (lease.number, lease.failures, lease.losses, lease.deaths_alone, lease.parent_id, lease.alone)
+        assert told == (each.lease, each.failures, each.losses, each.deaths, each.parent, each.suspect)
+        each.state, each.holder, each.worker = "leased", me, worker
+        each.in_flight.clear()
+        self.newest[lease.prompt_id] = lease
+
+    def claimed_alone(self, who: int, place: int, window: int) -> tuple[Lease, ...]:
+        me, worker = self.one(who), self.workers[place]
+        asks = [Ask(worker, {MODEL: window}, 1)]
+        could = {
+            number
+            for number, each in self.prompts.items()
+            if each.state == "pending"
+            and not each.waits
+            and each.suspect
+            and each.available <= self.now
+            and each.needs <= window
+            and worker not in each.refused
+            and each.job not in self.paused
+        }
+        suspect = self.store.write(lambda tx: next_suspect(tx, asks, self.now))
+        if suspect is None:
+            assert not could
+            return ()
+        assert suspect.prompt_id in could
+        assert self.prompts[suspect.prompt_id].deaths == min(self.prompts[number].deaths for number in could)
+        group = self.store.write(lambda tx: claim_suspect(tx, suspect, me, self.now))
+        assert group is not None
+        [lease] = group.leases
+        self.leased(lease, me, worker)
+        return group.leases
 
     @precondition(lambda self: self.leases)
-    @rule(target=sent, data=st.data(), written=st.booleans())
-    def send(self, data: st.DataObject, written: bool) -> Sent:
+    @rule(target=sent, data=st.data(), written=st.booleans(), hedge=st.booleans())
+    def send(self, data: st.DataObject, written: bool, hedge: bool) -> Sent:
+        """Under its lease, which may be sent already: then it is asked twice at once, of two workers."""
         lease = data.draw(st.sampled_from([self.leases[number] for number in sorted(self.leases)]))
-        worker = self.prompts[lease.prompt_id].worker
-        assert worker is not None
-        how = self.store.send if written else self.store.unwritten
-        return how(self.me, worker, lease, self.now)
+        return self.sent_now(lease, hedge=hedge, written=written)
+
+    def sent_now(self, lease: Lease, *, hedge: bool, written: bool = True) -> Sent:
+        each = self.prompts[lease.prompt_id]
+        assert each.worker is not None
+        assert each.holder is not None
+        worker = next(other for other in self.workers if other != each.worker) if hedge else each.worker
+        if not written:
+            return self.store.unwritten(each.holder, worker, lease, self.now)
+        sent = self.store.send(each.holder, worker, lease, self.now)
+        each.in_flight.add(sent.id)
+        return sent
 
     def settle(self, ended: Settlement) -> Settlement:
         stale = self.store.settle(ended)
@@ -198,36 +311,51 @@ class Coordinators(RuleBasedStateMachine):
         each = self.prompts[lease.prompt_id]
         ours = each.lease == lease.number
         kind = ended.outcome.error_class
+        each.in_flight.discard(ended.sent.id)
         if kind is None:
             accepted = ours and each.state in ("leased", "pending")
             assert stale == (not accepted)
             if accepted:
                 each.state, each.holder, each.answer = "done", None, ended.outcome.answer
                 each.cut = ended.outcome.finish_reason == "length"
+                if each.parent is not None:
+                    self.prompts[each.parent].waits -= 1
             return ended
         failed = isinstance(ended.verdict, Failed)
-        if kind is ErrorClass.INPUT:
+        if kind in (ErrorClass.INPUT, ErrorClass.CUT_INPUT):
             each.refused.add(ended.sent.worker_id)
             failed = each.refused >= set(self.workers)
-        if ours and each.state == "leased":
+        if ours and each.state == "leased" and not each.in_flight:
             each.state, each.holder = ("failed" if failed else "pending"), None
-            each.failures += kind is ErrorClass.BROKEN
-            if not failed:
-                each.available = ended.verdict.at if isinstance(ended.verdict, Again) else self.now
+            each.failures += kind is ErrorClass.BROKEN or isinstance(ended.verdict, Failed)
+            if failed:
+                self.fail_parent(each)
+                return ended
+            each.available = ended.verdict.at if isinstance(ended.verdict, Again | Lost) else self.now
+            if isinstance(ended.verdict, Lost):
+                each.losses += 1
+                each.deaths += ended.verdict.alone
+            elif kind in (ErrorClass.BROKEN, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
+                each.deaths = 0
         return ended
 
-    @rule(target=ended, sent=consumes(sent), reason=st.sampled_from(["stop", "length"]))
-    def answer(self, sent: Sent, reason: str) -> Settlement:
-        self.answers += 1
-        return self.settle(end(sent, answer=f"answer {self.answers}", finish_reason=reason, now=self.now))
+    def fail_parent(self, part: Prompt) -> None:
+        if part.parent is not None and self.prompts[part.parent].state == "pending":
+            self.prompts[part.parent].state = "failed"
 
-    @rule(
-        target=ended,
-        sent=consumes(sent),
-        kind=st.sampled_from([ErrorClass.BROKEN, ErrorClass.BUSY, ErrorClass.INPUT, ErrorClass.RELEASED]),
-    )
-    def fail(self, sent: Sent, kind: ErrorClass) -> Settlement:
-        return self.settle(end(sent, kind, now=self.now, others=tuple(self.workers)))
+    @rule(target=ended, sent=consumes(sent), how=st.sampled_from(FAILURES))
+    def fails(self, sent: Sent, how: ErrorClass) -> Settlement:
+        return self.ends(sent, how)
+
+    def ends(self, sent: Sent, how: str | ErrorClass) -> Settlement:
+        if isinstance(how, ErrorClass):
+            return self.settle(end(sent, how, now=self.now, others=tuple(self.workers)))
+        self.answers += 1
+        return self.settle(end(sent, answer=f"answer {self.answers}", finish_reason=how, now=self.now))
+
+    @rule(target=ended, sent=consumes(sent), how=st.sampled_from(["stop", "length"]))
+    def answers(self, sent: Sent, how: str) -> Settlement:
+        return self.ends(sent, how)
 
     @rule(ended=ended)
     def report_again(self, ended: Settlement) -> None:
@@ -243,13 +371,36 @@ class Coordinators(RuleBasedStateMachine):
         if each.state == "leased" and each.lease == lease.number:
             each.state, each.holder = "pending", None
 
-    @rule()
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), what=st.sampled_from(["die", "join", "wake"]))
+    def a_coordinator_comes_or_goes(self, data: st.DataObject, what: str) -> None:
+        match what:
+            case "die":
+                self.die_and_be_followed()
+            case "join":
+                self.a_second_one_joins()
+            case _:
+                self.one_that_was_taken_for_dead_wakes(data)
+
     def die_and_be_followed(self) -> None:
-        self.me = self.store.reclaim(self.now)
+        self.dead += self.live
+        self.live = [self.store.reclaim(self.now)]
         for each in self.prompts.values():
             if each.state == "leased":
                 each.state, each.holder, each.available = "pending", None, self.now
-                each.losses += 1
+                was_suspect, was_in_flight = each.suspect, bool(each.in_flight)
+                each.losses += was_in_flight
+                each.deaths += was_suspect and was_in_flight
+            each.in_flight.clear()
+        for each in self.prompts.values():
+            if each.state == "pending" and each.suspect and each.deaths >= DEATHS_TO_CONDEMN:
+                each.state = "failed"
+                self.fail_parent(each)
+
+    def one_that_was_taken_for_dead_wakes(self, data: st.DataObject) -> None:
+        if self.dead:
+            ghost = data.draw(st.sampled_from(self.dead))
+            self.store.write(lambda tx: release_strangers(tx, ghost, set()))
 
     def job(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted({each.job for each in self.prompts.values()})))
@@ -257,19 +408,35 @@ class Coordinators(RuleBasedStateMachine):
     def of(self, job: int, *states: str) -> list[Prompt]:
         return [each for each in self.prompts.values() if each.job == job and each.state in states]
 
-    @rule(data=st.data())
-    def pause_or_go_on(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), what=st.sampled_from(WISHES))
+    def a_person_asks_for(self, data: st.DataObject, what: str) -> None:
+        match what:
+            case "retry":
+                self.retry(data)
+            case "more":
+                self.ask_for_more(data)
+            case "cancel":
+                self.cancel(data)
+            case "pause":
+                self.pause(data)
+            case _:
+                self.go_on(data)
+
+    def go_on(self, data: st.DataObject) -> None:
+        job = self.job(data)
+        assert self.store.write(lambda tx: go_on(tx, [job])) == (job in self.paused)
+        self.paused.discard(job)
+
+    def pause(self, data: st.DataObject) -> None:
         job = self.job(data)
         if job in self.paused:
-            assert self.store.write(lambda tx: go_on(tx, [job]))
-            self.paused.remove(job)
+            assert not self.store.write(lambda tx: pause(tx, job, self.now))
         elif self.store.write(lambda tx: pause(tx, job, self.now)):
             self.paused.add(job)
             assert self.of(job, "pending", "leased")
         else:
             assert job in self.cancelled or not self.of(job, "pending", "leased")
 
-    @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         job = self.job(data)
         unfinished = self.of(job, "pending", "leased")
@@ -284,7 +451,6 @@ class Coordinators(RuleBasedStateMachine):
         for each in unfinished:
             each.state, each.holder = "cancelled", None
 
-    @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
         job = self.job(data)
         if job in self.cancelled:
@@ -292,25 +458,20 @@ class Coordinators(RuleBasedStateMachine):
         failed = self.of(job, "failed")
         assert self.store.write(lambda tx: retry_some(tx, job, self.now)) == len(failed)
         for each in failed:
-            each.state, each.available, each.failures, each.losses = "pending", self.now, 0, 0
+            each.state, each.available, each.failures, each.losses, each.deaths = "pending", self.now, 0, 0, 0
             each.refused.clear()
 
-    @rule(data=st.data())
     def ask_for_more(self, data: st.DataObject) -> None:
         job = self.job(data)
         if job in self.cancelled:
             return
-        cut = [each for each in self.of(job, "done") if each.cut]
+        cut = [each for each in self.of(job, "done") if each.cut and each.parent is None]
         assert self.store.write(lambda tx: retry_truncated(tx, job, [], self.now)) == Room(len(cut), 0)
         for each in cut:
             each.state, each.available, each.failures, each.answer, each.cut = "pending", self.now, 0, None, False
             each.needs += each.room
             each.lease += 1
             each.room *= 2
-
-    @rule(seconds=st.sampled_from([0.5, 40.0]))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
 
     @invariant()
     def the_database_is_consistent(self) -> None:
@@ -319,11 +480,21 @@ class Coordinators(RuleBasedStateMachine):
     @invariant()
     def the_database_says_what_the_model_says(self) -> None:
         rows = self.store.rows(
-            "SELECT p.id, state, lease, holder, failures, losses, r.answer FROM prompts p "
+            "SELECT p.id, state, lease, holder, failures, losses, deaths_alone, waits_for, r.answer FROM prompts p "
             "LEFT JOIN results r ON r.prompt_id = p.id ORDER BY p.id"
         )
         assert rows == [
-            (number, each.state, each.lease, each.holder, each.failures, each.losses, each.answer)
+            (
+                number,
+                each.state,
+                each.lease,
+                each.holder,
+                each.failures,
+                each.losses,
+                each.deaths,
+                each.waits,
+                each.answer,
+            )
             for number, each in sorted(self.prompts.items())
         ]
 
@@ -339,15 +510,25 @@ class Coordinators(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def test_whatever_happens_in_whatever_order_each_prompt_has_one_answer(template: Path) -> None:
+def run(template: Path, examples: int) -> None:
     Coordinators.template = template
     run_state_machine_as_test(
         Coordinators,
         settings=settings(
-            max_examples=100,
+            max_examples=examples,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
         ),
     )
+
+
+def test_whatever_happens_in_whatever_order_each_prompt_has_one_answer(template: Path) -> None:
+    run(template, 200)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_whatever_happens_in_very_many_orders_each_prompt_has_one_answer(template: Path) -> None:
+    run(template, 3000)

@@ -12,15 +12,15 @@ from distllm.workers.errors import EXCEPTIONS, Sign, Translator, shorten
 from distllm.workers.sse import LineTooLongError
 
 BUSY, BROKEN, INPUT = ErrorClass.BUSY, ErrorClass.BROKEN, ErrorClass.INPUT
-REFUSED, SETUP, CUT = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.CUT_INPUT
+REFUSED, SETUP, CUT, LOST = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.CUT_INPUT, ErrorClass.LOST
 PLACE = "http://10.0.0.7:8080"
 
 # Each class: before the first byte, and after it.
 CLIENT_ERRORS = {
     "ClientError": (BROKEN, BROKEN),
-    "ClientConnectionError": (REFUSED, BROKEN),
-    "ClientConnectionResetError": (REFUSED, BROKEN),
-    "ClientOSError": (REFUSED, BROKEN),
+    "ClientConnectionError": (LOST, LOST),
+    "ClientConnectionResetError": (LOST, LOST),
+    "ClientOSError": (LOST, LOST),
     "ClientConnectorError": (REFUSED, REFUSED),
     "ClientConnectorDNSError": (REFUSED, REFUSED),
     "UnixClientConnectorError": (REFUSED, REFUSED),
@@ -30,13 +30,13 @@ CLIENT_ERRORS = {
     "ClientConnectorSSLError": (SETUP, SETUP),
     "ClientConnectorCertificateError": (SETUP, SETUP),
     "ServerFingerprintMismatch": (SETUP, SETUP),
-    "ServerConnectionError": (REFUSED, BROKEN),
-    "ServerDisconnectedError": (REFUSED, BROKEN),
+    "ServerConnectionError": (LOST, LOST),
+    "ServerDisconnectedError": (LOST, LOST),
     "ServerTimeoutError": (BROKEN, BROKEN),
     "ConnectionTimeoutError": (REFUSED, REFUSED),
     "SocketTimeoutError": (BROKEN, BROKEN),
-    "UploadAbortedError": (REFUSED, BROKEN),
-    "ClientPayloadError": (BROKEN, BROKEN),
+    "UploadAbortedError": (LOST, LOST),
+    "ClientPayloadError": (LOST, LOST),
     "ClientResponseError": (BROKEN, BROKEN),
     "ContentTypeError": (BROKEN, BROKEN),
     "WSServerHandshakeError": (BROKEN, BROKEN),
@@ -72,12 +72,12 @@ def test_an_exception_of_the_client_is_translated(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "classes"),
     [
-        (ConnectionRefusedError(111, "Connection refused"), (REFUSED, BROKEN)),
-        (ConnectionResetError(), (REFUSED, BROKEN)),
-        (BrokenPipeError(), (REFUSED, BROKEN)),
-        (OSError(113, "No route to host"), (REFUSED, BROKEN)),
+        (ConnectionRefusedError(111, "Connection refused"), (REFUSED, REFUSED)),
+        (ConnectionResetError(), (LOST, LOST)),
+        (BrokenPipeError(), (LOST, LOST)),
+        (OSError(113, "No route to host"), (REFUSED, LOST)),
         (TimeoutError(), (BROKEN, BROKEN)),
-        (asyncio.IncompleteReadError(b"", 7), (BROKEN, BROKEN)),
+        (asyncio.IncompleteReadError(b"", 7), (LOST, LOST)),
         (LineTooLongError(), (BROKEN, BROKEN)),
         (UnicodeError("label too long"), (SETUP, BROKEN)),
         (KeyError("whatever"), (BROKEN, BROKEN)),
@@ -125,7 +125,7 @@ SAID: list[tuple[int, object, ErrorClass]] = [
     (500, {"error": {"message": "Context size has been exceeded.", "code": 500}}, BUSY),
     (503, {"error": "server busy, please try again.  maximum pending requests exceeded"}, BUSY),
     (408, b"", BROKEN),
-    (500, {"error": "llama-server process has terminated: exit status 2"}, BROKEN),
+    (500, {"error": "llama-server process has terminated: exit status 2"}, LOST),
     (500, {"error": "timed out waiting for llama-server to start: "}, BROKEN),
     (500, {"error": "token repeat limit reached"}, BROKEN),
     (499, b"", BROKEN),
@@ -152,8 +152,8 @@ def test_what_a_server_says_with_a_status(status: int, body: object, error_class
         ({"message": "Loading model", "type": "unavailable_error"}, BUSY),
         ({"message": "who are you", "code": 401}, SETUP),
         ({"message": "Model 'x' not found", "code": "model_not_found"}, SETUP),
-        ("The model has crashed without additional information", BROKEN),
-        ("llama-server process has terminated: signal: killed", BROKEN),
+        ("The model has crashed without additional information", LOST),
+        ("llama-server process has terminated: signal: killed", LOST),
         ("Unexpected endpoint or method. (POST /v1/chat/completions)", SETUP),
         ({"message": "Trying to keep the first 13055 tokens when context the overflows"}, INPUT),
         ('{"error":{"code":400,"message":"request exceeds the available context size","n_ctx":2048}}', INPUT),

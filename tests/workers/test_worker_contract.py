@@ -36,8 +36,8 @@ WRONG: dict[str, tuple[Behaviour, ErrorClass, str]] = {
     "redirect": (Behaviour(status=302, body=b""), ErrorClass.SETUP, "302"),
     "page of a proxy": (b.PROXY_PAGE, ErrorClass.BROKEN, "502 Bad Gateway"),
     "page with 200": (b.PAGE_200, ErrorClass.BROKEN, "web page: Log in"),
-    "crash": (b.CRASHED, ErrorClass.BROKEN, "terminated"),
-    "reset before any byte": (b.RESET, ErrorClass.REFUSED, ""),
+    "crash": (b.CRASHED, ErrorClass.LOST, "terminated"),
+    "reset before any byte": (b.RESET, ErrorClass.LOST, ""),
     "error object in the stream": (
         b.fails_inside({"message": "it fell over"}),
         ErrorClass.BROKEN,
@@ -46,7 +46,7 @@ WRONG: dict[str, tuple[Behaviour, ErrorClass, str]] = {
     "error string in the stream": (b.fails_inside("it fell over"), ErrorClass.BROKEN, "fell over"),
     "error before the first token": (b.fails_inside("it fell over", 0), ErrorClass.BROKEN, "fell over"),
     "end without marker": (b.BREAKS_OFF, ErrorClass.BROKEN, "end marker"),
-    "reset in the middle": (b.ABORTS, ErrorClass.BROKEN, "broke off"),
+    "reset in the middle": (b.ABORTS, ErrorClass.LOST, "broke off"),
     "marker without reason": (Behaviour(ending=Ending.NO_REASON), ErrorClass.BROKEN, "finish reason"),
     "no marker, no usage": (
         Behaviour(ending=Ending.NO_DONE, usage=False),
