@@ -1,6 +1,7 @@
 """What a turn has to write, and what is told of it once it is written."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from distllm.domain.events import Answered, Event, TriedInVain
 from distllm.domain.models import ErrorClass, Outcome, Usage
@@ -19,6 +20,18 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.sent or self.ended or self.returned)
+
+    def take(self) -> Self:
+        """What there is, which is here no more."""
+        taken = type(self)(self.sent, self.ended, self.returned)
+        self.sent, self.ended, self.returned = [], [], []
+        return taken
+
+    def put_back(self, taken: Self) -> None:
+        """Put what could not be written before what has come since."""
+        self.sent[:0] = taken.sent
+        self.ended[:0] = taken.ended
+        self.returned[:0] = taken.returned
 
     def leases(self) -> set[tuple[int, int]]:
         """The leases that it speaks of."""

@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from random import Random
 
 from distllm.balancer.policies import Policy
-from distllm.dispatcher.batch import Batch, announced, released
+from distllm.dispatcher.asker import Asker
+from distllm.dispatcher.batch import Batch, announced
 from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, Noticed
-from distllm.domain.models import Ask, Call, Limits, Outcome
-from distllm.domain.policy import limits, proof, verdict
-from distllm.domain.tokens import fewest_sent
-from distllm.store.attempts import Sent, Settlement, record_sent
+from distllm.domain.models import Ask
+from distllm.store.attempts import Settlement, record_sent
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
-from distllm.store.leases import Group, Lease, claim, release, release_strangers
+from distllm.store.leases import Group, claim, release, release_strangers
 from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import claim_suspect, next_suspect
@@ -55,17 +54,24 @@ class Turns:
         self._stations = {station.id: station for station in stations}
         self._policy = policy
         self._me = me
-        self._request_timeout = request_timeout
-        self._max_retries = max_retries
         self._seats_in_all = seats_in_all
         self._tell = listener
         self._clock = clock
         self._rng = rng
         self._texts = Texts(database.read)
-        self._batch = Batch()
         self._wake = asyncio.Event()
-        self._attempts = 0
-        self._unrecorded: dict[int, asyncio.Future[None]] = {}
+        self._batch = Batch()
+        self._asker = Asker(
+            self._texts,
+            stations,
+            self._batch,
+            self.wake,
+            me=me,
+            request_timeout=request_timeout,
+            max_retries=max_retries,
+            clock=clock,
+            rng=rng,
+        )
         self._claiming = True
         self._draining = False
         self._told_of_suspects = False
@@ -127,7 +133,7 @@ class Turns:
         if not self._leaving:
             self._look_after_seats()
         self._return_unusable()
-        batch, self._batch = self._batch, Batch()
+        batch = self._batch.take()
         asks = self._asks() if self._claiming else []
         if not (batch or asks):
             self._start_seats()
@@ -161,16 +167,14 @@ class Turns:
         try:
             groups, self._draining = await self._database.write(transaction)
         except StoreError as error:
-            self._put_back(batch)
+            self._batch.put_back(batch)
             await self._wait_for_database(error)
             return 0
         except BaseException:
-            self._put_back(batch)
+            self._batch.put_back(batch)
             raise
         self._write_failed = False
-        for sent in batch.sent:
-            if sent.id in self._unrecorded:
-                self._unrecorded.pop(sent.id).set_result(None)
+        self._asker.recorded(batch.sent)
         if self._draining or any(lease.alone for group in groups for lease in group.leases):
             self._tell_of_suspects()
         if look_for_strangers:
@@ -210,11 +214,6 @@ class Turns:
             keep = self._claiming and not self._draining and (station.usable or station.in_flight > 0)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
-    def _put_back(self, batch: Batch) -> None:
-        self._batch.sent[:0] = batch.sent
-        self._batch.ended[:0] = batch.ended
-        self._batch.returned[:0] = batch.returned
-
     async def _wait_for_database(self, error: StoreError) -> None:
         if not error.passing:
             raise error
@@ -241,7 +240,7 @@ class Turns:
         while self._claiming and not self._draining and (lease := station.next_lease(seat)) is not None:
             assert seat.group is not None
             try:
-                await self._attempt(station, seat, seat.group, lease)
+                await self._asker.ask(station, seat, seat.group, lease)
             except Exception:
                 # Given back by the next turn, which tells of the mistake.
                 seat.current = None
@@ -249,58 +248,6 @@ class Turns:
                 raise
             self.wake()
         self.wake()
-
-    async def _attempt(self, station: Station, seat: Seat, group: Group, lease: Lease) -> None:
-        offer = station.offer(group.model)
-        call = self._texts.call(lease, group, offer.model)
-        rates = station.rates.get(group.model)
-        bounds = limits(
-            sent_tokens=call.tokens,
-            max_tokens=call.max_tokens,
-            request_timeout=self._request_timeout,
-            prefill_rate=rates.prefill if rates else None,
-            decode_rate=rates.decode if rates else None,
-        )
-        sent = Sent(self._new_id(), lease, station.id, self._me, self._clock.now(), call.tokens)
-        self._batch.sent.append(sent)
-        station.begin(seat, lease)
-        began = self._clock.ticks()
-        seat.request = asyncio.create_task(self._ask(station, sent, call, bounds))
-        await asyncio.wait([seat.request])
-        request, seat.request = seat.request, None
-        outcome = released(self._clock.ticks() - began) if request.cancelled() else request.result()
-        station.end(seat, group.model, outcome)
-        now = self._clock.now()
-        judged = verdict(
-            outcome,
-            failures=lease.failures,
-            losses=lease.losses,
-            deaths_alone=lease.deaths_alone,
-            max_retries=self._max_retries,
-            now=now,
-            rng=self._rng,
-        )
-        proven = proof(
-            read_tokens=outcome.usage.prompt_tokens,
-            fewest=fewest_sent(call),
-            needs=lease.needs,
-            max_tokens=call.max_tokens,
-            window=outcome.window or (offer.context_length if offer.window_told else None),
-        )
-        others = tuple(other.id for other in self._stations.values() if other.may_have(group.model))
-        self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
-
-    async def _ask(self, station: Station, sent: Sent, call: Call, bounds: Limits) -> Outcome:
-        if sent.lease.number > 1:
-            # It may be what coordinators die of: then the next one must find that it was in flight.
-            recorded = self._unrecorded[sent.id] = asyncio.get_running_loop().create_future()
-            self.wake()
-            await recorded
-        return await station.worker.ask(call, bounds)
-
-    def _new_id(self) -> int:
-        self._attempts += 1
-        return (self._me << 32) + self._attempts
 
     def _announce(self, each: Settlement) -> None:
         event = announced(each, self._stations[each.sent.worker_id].worker.name)

@@ -1,0 +1,104 @@
+"""One prompt asked of one worker: its call, its limits, its attempt on record, and the verdict on what came back."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+
+from distllm.dispatcher.batch import Batch, released
+from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.texts import Texts
+from distllm.domain.clock import Clock
+from distllm.domain.models import Call, Limits, Outcome
+from distllm.domain.policy import limits, proof, verdict
+from distllm.domain.tokens import fewest_sent
+from distllm.store.attempts import Sent, Settlement
+from distllm.store.leases import Group, Lease
+
+
+class Asker:
+    """Asks, and puts into `batch` what the next transaction has to write; `wake` is called when that is urgent."""
+
+    def __init__(
+        self,
+        texts: Texts,
+        stations: Sequence[Station],
+        batch: Batch,
+        wake: Callable[[], None],
+        *,
+        me: int,
+        request_timeout: float,
+        max_retries: int,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self._texts = texts
+        self._stations = stations
+        self._batch = batch
+        self._wake = wake
+        self._me = me
+        self._request_timeout = request_timeout
+        self._max_retries = max_retries
+        self._clock = clock
+        self._rng = rng
+        self._attempts = 0
+        self._unrecorded: dict[int, asyncio.Future[None]] = {}
+
+    def recorded(self, attempts: Iterable[Sent]) -> None:
+        """These are on disk: what waited for that is sent now."""
+        for sent in attempts:
+            waiting = self._unrecorded.pop(sent.id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    async def ask(self, station: Station, seat: Seat, group: Group, lease: Lease) -> None:
+        """Send one prompt, and put what became of it into the batch."""
+        offer = station.offer(group.model)
+        call = self._texts.call(lease, group, offer.model)
+        rates = station.rates.get(group.model)
+        bounds = limits(
+            sent_tokens=call.tokens,
+            max_tokens=call.max_tokens,
+            request_timeout=self._request_timeout,
+            prefill_rate=rates.prefill if rates else None,
+            decode_rate=rates.decode if rates else None,
+        )
+        sent = Sent(self._new_id(), lease, station.id, self._me, self._clock.now(), call.tokens)
+        self._batch.sent.append(sent)
+        station.begin(seat, lease)
+        began = self._clock.ticks()
+        seat.request = asyncio.create_task(self._send(station, sent, call, bounds))
+        await asyncio.wait([seat.request])
+        request, seat.request = seat.request, None
+        outcome = released(self._clock.ticks() - began) if request.cancelled() else request.result()
+        station.end(seat, group.model, outcome)
+        now = self._clock.now()
+        judged = verdict(
+            outcome,
+            failures=lease.failures,
+            losses=lease.losses,
+            deaths_alone=lease.deaths_alone,
+            max_retries=self._max_retries,
+            now=now,
+            rng=self._rng,
+        )
+        proven = proof(
+            read_tokens=outcome.usage.prompt_tokens,
+            fewest=fewest_sent(call),
+            needs=lease.needs,
+            max_tokens=call.max_tokens,
+            window=outcome.window or (offer.context_length if offer.window_told else None),
+        )
+        others = tuple(other.id for other in self._stations if other.may_have(group.model))
+        self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
+
+    async def _send(self, station: Station, sent: Sent, call: Call, bounds: Limits) -> Outcome:
+        if sent.lease.number > 1:
+            # It may be what coordinators die of: then the next one must find that it was in flight.
+            recorded = self._unrecorded[sent.id] = asyncio.get_running_loop().create_future()
+            self._wake()
+            await recorded
+        return await station.worker.ask(call, bounds)
+
+    def _new_id(self) -> int:
+        self._attempts += 1
+        return (self._me << 32) + self._attempts
