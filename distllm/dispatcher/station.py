@@ -21,19 +21,29 @@ UNTOLD_WINDOW = 2**31
 
 @dataclass(slots=True)
 class Seat:
-    """One request that a worker may have in flight, and the leases that follow it."""
+    """One request that a worker may have in flight, and the leases that follow it.
 
+    `warm` is what its worker read before this coordinator began, and may have cached still.
+    """
+
+    warm: int | None = None
     group: Group | None = None
     leases: deque[Lease] = field(default_factory=deque)
     current: Lease | None = None
     task: asyncio.Task[None] | None = None
     request: asyncio.Task[Outcome] | None = None
 
+    @property
+    def reading(self) -> int | None:
+        """What its worker has cached for it."""
+        return self.warm if self.group is None else self.group.reading_id
+
 
 class Station:
     """A worker with its seats. `aliases` are groups of names that mean one model.
 
-    `limit` is the number of seats that is configured, None to believe the server, or one.
+    `limit` is the number of seats that is configured, None to believe the server, or one. `read_last` are the
+    readings that it was asked about last, the newest first.
     """
 
     def __init__(
@@ -43,6 +53,7 @@ class Station:
         limit: int | None,
         aliases: Sequence[Sequence[str]],
         rates: Mapping[str, Rates],
+        read_last: Sequence[int],
         clock: Clock,
     ) -> None:
         self.id = worker_id
@@ -53,6 +64,7 @@ class Station:
         self.rates = dict(rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
+        self._warm = deque(read_last)
         self._limit = limit
         self._allowed = limit or 1
         self._aliases = aliases
@@ -100,7 +112,7 @@ class Station:
         if health.offers:
             self._served[ANY_MODEL] = next((offer for offer in health.offers if offer.loaded), health.offers[0])
         while len(self.seats) < self._allowed:
-            self.seats.append(Seat())
+            self.seats.append(Seat(self._warm.popleft() if self._warm else None))
 
     def windows(self) -> dict[str, int]:
         """The models that jobs may name for this worker, with the tokens that its window holds."""
@@ -146,7 +158,7 @@ class Station:
             seconds=self.mean_seconds,
             best_seconds=best_seconds,
         )
-        readings = tuple(None if seat.group is None else seat.group.reading_id for seat in wanting)
+        readings = tuple(seat.reading for seat in wanting)
         return Machine(self.id, self.windows(), weight * self.worker.weight, readings, self.worker.name)
 
     def take(self, group: Group) -> None:

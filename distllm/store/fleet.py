@@ -8,7 +8,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.models import Health, Rates
 from distllm.store.sql import insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import coordinators, worker_models, workers
+from distllm.store.tables import attempts, coordinators, prompts, worker_models, workers
+
+ATTEMPTS_LOOKED_AT = 500
+"""How far back `read_last` looks: more than any fleet has seats."""
 
 _REGISTER = insert_row(coordinators, "host", "pid", "started_at").returning(coordinators.c.id)
 _RETIRE = (
@@ -114,6 +117,34 @@ _LEARN = _learnt.on_conflict_do_update(
 def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     """The rates learnt so far, by model."""
     return {model: Rates(prefill, decode) for model, prefill, decode in tx.rows(_RATES, {"worker": worker_id})}
+
+
+# By the end of the primary key, so that it costs the same whatever was asked before.
+_NEWEST = (
+    select(attempts.c.id, attempts.c.worker_id, attempts.c.prompt_id)
+    .order_by(attempts.c.id.desc())
+    .limit(bindparam("count"))
+    .subquery()
+)
+_READ_LAST = (
+    select(_NEWEST.c.worker_id, prompts.c.reading_id)
+    .join_from(_NEWEST, prompts, prompts.c.id == _NEWEST.c.prompt_id)
+    .order_by(_NEWEST.c.id.desc())
+)
+
+
+def read_last(tx: Tx) -> dict[int, list[int]]:
+    """The readings that each worker was asked about last, the newest first: it may have them cached still.
+
+    A reading stands with one worker alone, who had it last.
+    """
+    found: dict[int, list[int]] = {}
+    known: set[int] = set()
+    for worker_id, reading_id in tx.rows(_READ_LAST, {"count": ATTEMPTS_LOOKED_AT}):
+        if reading_id not in known:
+            known.add(reading_id)
+            found.setdefault(worker_id, []).append(reading_id)
+    return found
 
 
 _DIGESTS = (

@@ -1,5 +1,6 @@
 """A paper is read once: its questions stay together, whichever job asks them."""
 
+import asyncio
 from collections import Counter
 from itertools import pairwise
 
@@ -57,6 +58,25 @@ async def test_each_slot_of_a_server_keeps_its_own_paper(bench: Bench) -> None:
         await bench.work(server)
         one_paper = min(seen.prompt_tokens for seen in server.requests)
         assert read_anew(server) < 1.2 * 8 * one_paper
+    bench.assert_consistent()
+
+
+async def test_what_a_worker_has_read_stays_with_it_over_a_restart(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n, 150) for n in range(20)], QUESTIONS)
+    async with (
+        FakeServer(slots=2, seconds_per_token=0.002) as one,
+        FakeServer(slots=2, seconds_per_token=0.002) as two,
+    ):
+        for goal in (20, 40, 60):
+            async with bench.coordinator(one, two) as coordinator:
+                run = asyncio.create_task(coordinator.run(lambda _: True))
+                await one.until(lambda goal=goal: len(one.requests) + len(two.requests) >= goal)  # type: ignore[misc]
+                coordinator.abort()
+                await run
+        await bench.work(one, two)
+        one_paper = min(seen.prompt_tokens for seen in one.requests)
+        assert all(len(servers) == 1 for servers in servers_of_papers(one, two).values())
+        assert read_anew(one) + read_anew(two) < 1.2 * 20 * one_paper
     bench.assert_consistent()
 
 
