@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from distllm.cli.commands import answers, db, jobs, presets, workers
 from distllm.cli.root import StoppedError, app
 from distllm.domain.errors import DistllmError
+from distllm.domain.text import shown
 
 __all__ = ["answers", "db", "jobs", "presets", "run", "workers"]
 
@@ -48,5 +49,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(text: str, code: int) -> int:
     logging.getLogger("distllm").debug("", exc_info=True)
-    typer.echo(f"distllm: {text}", err=True)
+    # A file's name may be anything, and would be shown by a terminal as what it is.
+    typer.echo(f"distllm: {' '.join(shown(text).splitlines())}", err=True)
     return code

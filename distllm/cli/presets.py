@@ -48,7 +48,8 @@ def show_preset(name: str, as_json: bool) -> int:
     folders = preset_folders()
     preset, file = load_preset(name, folders), preset_file(name, folders)
     if as_json:
-        out.print(file.read_text("utf-8-sig").strip(), soft_wrap=True)
+        text = file.read_text("utf-8-sig").strip()
+        out.print(safe(text) if out.is_terminal else text, soft_wrap=True)
         return 0
     asked = count(len(preset.templates), "question")
     out.print(Text(safe(f"{preset.name}: {preset.description}" if preset.description else preset.name), style="bold"))

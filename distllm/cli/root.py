@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from distllm import __version__
 from distllm.domain.paths import no_address
+from distllm.domain.text import shown
 
 ORDER = (
     *("submit", "status", "resume", "pause", "cancel", "retry"),
@@ -62,6 +63,13 @@ class Level(StrEnum):
     ERROR = "ERROR"
 
 
+class _Shown(logging.Formatter):
+    """Lines without what a terminal obeys: they may quote a paper, a server, or the name of a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
 class Context:
     """What the options before the command say."""
 
@@ -102,5 +110,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    logging.basicConfig(level=log_level.value, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=log_level.value, handlers=[handler])
     given.db, given.config = no_address(db), config

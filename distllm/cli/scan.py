@@ -29,7 +29,7 @@ def scan_for_workers(
     hosts, at_home = hosts_of(cidr)
     if not at_home and not sure:
         question = f"{cidr} is not a private network. Scan it all the same?"
-        if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        if not sys.stdin.isatty() or not typer.confirm(safe(question), err=True):
             raise UsageError(f"{cidr} is not a private network: give --yes if you may scan it")
     settings = Config.load(config)
     places = [(host, port) for port in ports or PORTS for host in hosts]

@@ -162,7 +162,8 @@ class Ticker:
     def show(self, text: str) -> None:
         """Show where things stand."""
         if self._live is not None:
-            self._live.update(safe(text))
+            # A string would be taken for Rich's markup, which has links.
+            self._live.update(Text(safe(text)))
             self._live.start()
             return
         now = time.monotonic()

@@ -2,10 +2,14 @@
 
 import re
 
-# The characters that a terminal obeys, or that reorder the text around them.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# The characters that a terminal obeys, that reorder the text around them, or that nobody sees (tags).
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
+_HALVES = re.compile(r"[\ud800-\udfff]")
 
 
 def shown(text: str) -> str:
-    """Text for people to see: line ends made one kind, and no control character but them and tabs."""
-    return _OBEYED.sub("", text.replace("\r\n", "\n"))
+    """Text for people to see: line ends made one kind, and no control character but them and tabs.
+
+    Half a surrogate pair, which cannot be written, is U+FFFD.
+    """
+    return _HALVES.sub("\ufffd", _OBEYED.sub("", text.replace("\r\n", "\n")))
