@@ -5,6 +5,8 @@ from distllm.domain.models import Rates, Usage
 _NEWEST = 0.3
 _FEWEST_TOKENS_READ = 64
 _FEWEST_TOKENS_WRITTEN = 8
+# Time limits are made of these rates, so that no server may tell one that gives it years, or no time at all.
+_SLOWEST, _FASTEST = 0.1, 1e6
 
 
 def learnt(rates: Rates, usage: Usage) -> Rates:
@@ -20,4 +22,5 @@ def learnt(rates: Rates, usage: Usage) -> Rates:
 
 
 def _blend(old: float | None, new: float) -> float:
+    new = min(max(new, _SLOWEST), _FASTEST)
     return new if old is None else (1 - _NEWEST) * old + _NEWEST * new

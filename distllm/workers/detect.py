@@ -7,10 +7,8 @@ import aiohttp
 
 from distllm.domain.models import WorkerType
 from distllm.workers.exchange import read_some
+from distllm.workers.inquiry import LONGEST_LIST
 from distllm.workers.told import fields, objects
-
-LONGEST_BODY = 4 * 2**20
-"""Bytes read of an answer; a list of models may be long."""
 
 
 async def detect(
@@ -36,7 +34,8 @@ async def detect(
                 asyncio.timeout(timeout),
                 session.get(f"{base}{path}", headers=headers, allow_redirects=False) as response,
             ):
-                return json.loads(await read_some(response, LONGEST_BODY))
+                text = await read_some(response, LONGEST_LIST)
+                return json.loads(text) if len(text) < LONGEST_LIST else None
         except (OSError, ValueError, RecursionError, aiohttp.ClientError):
             return None
 
@@ -52,7 +51,7 @@ def recognise(version: object, own_models: object, models: object) -> WorkerType
     if isinstance(fields(models).get("data"), list):
         return WorkerType.OPENAI
     refusal = fields(fields(models).get("error"))
-    wants_key = {refusal.get("type"), refusal.get("code")} & {"authentication_error", "invalid_api_key"}
+    wants_key = any(refusal.get(key) in ("authentication_error", "invalid_api_key") for key in ("type", "code"))
     return WorkerType.OPENAI if wants_key else None
 
 

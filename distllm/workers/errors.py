@@ -23,8 +23,14 @@ from distllm.workers.sse import LineTooLongError
 LONGEST_TEXT = 300
 """Characters of an error's line."""
 
+DEEPEST = 8
+"""How deep the words of an error may lie in its JSON."""
+
 EXCERPT = 3000
 """Characters kept of a server's words until secrets are out; so that no half of one is left at the cut."""
+
+SHORTEST_KEY = 16
+"""Characters of a key that is looked for in answers: a shorter one is mostly a word, such as `ollama` or `EMPTY`."""
 
 BUSY, BROKEN, INPUT = ErrorClass.BUSY, ErrorClass.BROKEN, ErrorClass.INPUT
 REFUSED, SETUP, LOST = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.LOST
@@ -129,6 +135,7 @@ class Sign(Enum):
     ONLY_THINKING = (BROKEN, "only reasoning and no answer within {tokens} tokens")
     ENDLESS = (BROKEN, "it goes on beyond the {tokens} tokens that it was allowed")
     NOT_JSON = (BROKEN, "it sent what is not JSON: {said}")
+    TOO_MUCH = (BROKEN, "it sent more than {megabytes:.0f} MB where a list of its models was asked for")
     WEB_PAGE = (BROKEN, "it answers with a web page: {said}")
     CUT_INPUT = (
         ErrorClass.CUT_INPUT,
@@ -171,18 +178,23 @@ class Translator:
         error_class, text = sign.value
         return self._fault(error_class, text.format(**details))
 
+    def without_key(self, text: str) -> str:
+        """What a server wrote, without the key that it was given: one may echo what it is sent."""
+        key = self._secret
+        return text.replace(key, "***") if key and len(key) >= SHORTEST_KEY else text
+
     def _fault(self, error_class: ErrorClass, text: str) -> ServerError:
         if self._secret:
             text = text.replace(self._secret, "***")
         return ServerError(error_class, shorten(f"{self._address}: {text}", LONGEST_TEXT))
 
 
-def said(text: str) -> str:
+def said(text: str, depth: int = 0) -> str:
     """Find the words for people in the body of an error: JSON of any usual shape, HTML, or plain text."""
     stripped = text.strip()
     if stripped.startswith(("{", "[", '"')):
         try:
-            return _words(json.loads(stripped))
+            return _words(json.loads(stripped), depth)
         except (ValueError, RecursionError):
             return shorten(stripped, EXCERPT)
     if stripped.startswith("<"):
@@ -219,17 +231,20 @@ def _classify(status: int | None, text: str) -> ErrorClass:
     raise AssertionError("the last row fits everything")
 
 
-def _words(payload: object) -> str:
+def _words(payload: object, depth: int = 0) -> str:
     """The message of an error object; kinds and codes are added where the message lacks them."""
     if isinstance(payload, str):
         # Ollama wraps the JSON of the server behind it in a string.
-        return said(payload) if payload.lstrip().startswith("{") else shorten(payload, EXCERPT)
-    if not isinstance(payload, dict):
-        return shorten(json.dumps(payload, default=str), EXCERPT)
+        if depth < DEEPEST and payload.lstrip().startswith("{"):
+            return said(payload, depth + 1)
+        return shorten(payload, EXCERPT)
     for key in ("error", "message", "detail", "title"):
-        if payload.get(key):
-            text = _words(payload[key])
+        if isinstance(payload, dict) and depth < DEEPEST and payload.get(key):
+            text = _words(payload[key], depth + 1)
             kinds = [payload.get("type"), payload.get("code")]
             more = [kind for kind in kinds if isinstance(kind, str) and kind not in text]
             return f"{text} ({', '.join(more)})" if more else text
-    return shorten(json.dumps(payload, default=str), EXCERPT)
+    try:
+        return shorten(json.dumps(payload, default=str), EXCERPT)
+    except RecursionError:
+        return "what it says is nested too deeply to be read"

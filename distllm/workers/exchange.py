@@ -19,8 +19,16 @@ from distllm.workers.errors import ServerError, Sign, Translator
 CHARACTERS_PER_TOKEN = 64
 """More than any tokenizer makes of one token on average; an answer beyond it ignores its token limit."""
 
+BYTES_PER_TOKEN = 2**14
+"""More than any server puts around one token; what it sends before and after all of them may have `BYTES_AROUND`."""
+
+BYTES_AROUND = 2**23
+
 LONGEST_ERROR = 2**16
 """Bytes read of the body of an HTTP error."""
+
+LONGEST_NAME = 500
+"""Characters of a model's name; what is longer is none."""
 
 
 class Request(NamedTuple):
@@ -93,9 +101,11 @@ class Answer:
     def texts(self) -> tuple[str, str | None]:
         """The answer, and the thinking that came before it, both stripped."""
         answer, thinking = _whole(self._texts), _whole(self._thoughts)
-        if answer.startswith("<think>"):
-            inner, _, answer = answer.removeprefix("<think>").partition("</think>")
-            thinking = f"{thinking}\n\n{inner.strip()}".strip()
+        inner, mark, rest = answer.removeprefix("<think>").partition("</think>")
+        # Some templates open the thoughts at the end of the prompt, so that an answer begins within them.
+        begun = mark and not thinking and "<think>" not in inner
+        if begun or answer.startswith("<think>"):
+            thinking, answer = f"{thinking}\n\n{inner.strip()}".strip(), rest
         return answer.strip(), thinking or None
 
     def judge(self, translator: Translator) -> None:
@@ -145,10 +155,10 @@ async def converse(
     return Outcome(
         error_class=fault.error_class if fault else None,
         error=fault.text if fault else None,
-        answer="" if fault else text,
-        thinking=thinking,
+        answer="" if fault else translator.without_key(text),
+        thinking=translator.without_key(thinking) if thinking else None,
         finish_reason=None if fault else answer.finish_reason,
-        model=_whole([answer.model or call.model]),
+        model=translator.without_key(_whole([answer.model or call.model]))[:LONGEST_NAME],
         usage=answer.usage,
         seconds=seconds,
         first_token_seconds=None if answer.first_token is None else answer.first_token - started,
@@ -184,12 +194,14 @@ async def _receive(
             heard = True
             if response.status != 200:
                 raise translator.status(response.status, await read_some(response, LONGEST_ERROR))
-            async with aclosing(pieces(response.content.iter_any())) as stream:
+            beyond = translator.sign(Sign.ENDLESS, tokens=answer.call.max_tokens)
+            most = BYTES_AROUND + BYTES_PER_TOKEN * answer.call.max_tokens
+            async with aclosing(pieces(_within(most, response.content.iter_any(), beyond))) as stream:
                 async for piece in stream:
                     if answer.add(piece):
                         clock.reschedule(min(end, loop.time() + limits.between_chunks))
                     if answer.overflowing:
-                        raise translator.sign(Sign.ENDLESS, tokens=answer.call.max_tokens)
+                        raise beyond
                     if piece.ended:
                         clock.reschedule(None)
                         await _drain(response)
@@ -203,6 +215,15 @@ async def _receive(
             raise translator.exception(error, heard=heard) from error
         if not answer.whole:
             raise _silence(answer, limits, translator, over=loop.time() >= end) from None
+
+
+async def _within(most: int, chunks: AsyncIterator[bytes], beyond: ServerError) -> AsyncIterator[bytes]:
+    """Pass on at most so many bytes: comments and empty lines bear no token, and may come without end too."""
+    async for chunk in chunks:
+        most -= len(chunk)
+        if most < 0:
+            raise beyond
+        yield chunk
 
 
 def _silence(answer: Answer, limits: Limits, translator: Translator, *, over: bool) -> ServerError:

@@ -3,15 +3,22 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import replace
 
 import aiohttp
 
 from distllm.domain.models import Health
-from distllm.workers.errors import ServerError, Sign, Translator, said
-from distllm.workers.exchange import read_some
+from distllm.workers.errors import LONGEST_TEXT, ServerError, Sign, Translator, said, shorten
+from distllm.workers.exchange import LONGEST_NAME, read_some
 
 LONGEST_LIST = 4 * 2**20
 """Bytes read of a list of models."""
+
+MOST_OFFERS = 1000
+"""Models of one server that are taken in; of one that has more, name those that are meant in its `model`."""
+
+MOST_SLOTS = 1024
+"""Slots that a server is believed to have."""
 
 
 class Inquirer:
@@ -34,6 +41,8 @@ class Inquirer:
             body = await read_some(response, LONGEST_LIST)
             if response.status != 200:
                 raise self._translator.status(response.status, body)
+        if len(body) >= LONGEST_LIST:
+            raise self._translator.sign(Sign.TOO_MUCH, megabytes=LONGEST_LIST / 1e6)
         found = read_json(body, self._translator)
         if isinstance(found, dict) and found.get("error"):
             raise self._translator.stream_error(found["error"])
@@ -61,13 +70,34 @@ async def examine(look: Awaitable[Health], seconds: float, address: str, transla
     """What a look at a server finds within `seconds`; whatever goes wrong means that it is not healthy."""
     try:
         async with asyncio.timeout(seconds):
-            return await look
+            return _sound(await look, translator)
     except ServerError as fault:
         return Health(False, error=fault.text)
     except TimeoutError:
         return Health(False, error=f"{address}: no answer within {seconds:g} s")
     except Exception as error:
         return Health(False, error=translator.exception(error, heard=False).text)
+
+
+def _sound(health: Health, translator: Translator) -> Health:
+    """What can be believed of a health, and kept: a server may tell anything."""
+    offers = tuple(
+        replace(offer, digest=offer.digest if _is_name(offer.digest) else None)
+        for offer in health.offers[:MOST_OFFERS]
+        if _is_name(offer.model)
+    )
+    slots = None if health.slots is None else min(health.slots, MOST_SLOTS)
+    error = None if health.error is None else shorten(translator.without_key(health.error), LONGEST_TEXT)
+    return replace(health, offers=offers, slots=slots, error=error)
+
+
+def _is_name(text: str | None) -> bool:
+    """Whether a database can hold it."""
+    return text is not None and len(text) <= LONGEST_NAME and text == _kept(text)
+
+
+def _kept(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def no_such_model(address: str, wanted: str, names: Iterable[str]) -> str:

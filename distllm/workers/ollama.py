@@ -12,7 +12,7 @@ from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import ServerError, Sign, Translator, said
 from distllm.workers.exchange import Piece, Request, converse
-from distllm.workers.inquiry import Inquirer, examine, no_such_model, read_json
+from distllm.workers.inquiry import MOST_OFFERS, Inquirer, examine, no_such_model, read_json
 from distllm.workers.sse import lines
 from distllm.workers.told import count, fields, objects, seconds, text
 
@@ -189,7 +189,7 @@ class OllamaWorker(Worker):
         wanted = self.spec.model
         if wanted is None:
             # What only passes questions on to someone else's server must be asked for by name.
-            chosen = [model for model in models if not model.get("remote_host")]
+            chosen = [model for model in models if not model.get("remote_host")][:MOST_OFFERS]
         else:
             names = (wanted.lower(), f"{wanted}:latest".lower())
             chosen = [model for model in models if model["name"].lower() in names][:1]

@@ -89,7 +89,7 @@ class OpenAIWorker(Worker):
         if wanted is None:
             return Health(True, tuple(self._offer(m["id"], m) for m in models), slots)
         for model in models:
-            if wanted == model["id"] or wanted in (model.get("aliases") or ()):
+            if wanted == model["id"] or (isinstance(aliases := model.get("aliases"), list) and wanted in aliases):
                 return Health(True, (self._offer(wanted, model),), slots)
         if llama and len(models) == 1:
             # llama.cpp answers with the one model it has, whatever name is asked for.

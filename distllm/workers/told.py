@@ -3,7 +3,7 @@
 from typing import Any
 
 LARGEST_COUNT = 2**53
-"""A number of tokens beyond this is none, and no database could hold it."""
+"""A number of tokens, or of parts of a second, beyond this is none, and no database could hold it."""
 
 
 def fields(value: object) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def count(value: object) -> int | None:
 
 def seconds(value: object, each: float) -> float | None:
     """A time told in units of which one second has `each`; None if it is none."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT:
         return value / each
     return None
 

@@ -70,6 +70,7 @@ async def test_where_nobody_is_there_is_none(session: aiohttp.ClientSession) -> 
         ({}, {"models": ["a"]}, {"data": {}}),
         ({}, {"models": [{"name": "a"}]}, {}),
         ({}, {"error": {"code": "model_not_found"}}, {"error": {"type": "server_error"}}),
+        ({"version": []}, {"error": {"type": [], "code": {}}}, {"error": {"type": [], "code": {}}}),
     ],
 )
 def test_what_is_none_of_them_is_none(bodies: tuple[object, object, object]) -> None:

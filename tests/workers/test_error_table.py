@@ -168,7 +168,16 @@ def test_what_a_server_says_inside_a_stream(error: object, error_class: ErrorCla
 
 
 def test_every_sign_has_its_words() -> None:
-    details = {"seconds": 3.0, "said": "x {y}", "tokens": 5, "read": 1, "sent": 9, "window": 4, "asked": "z"}
+    details = {
+        "seconds": 3.0,
+        "megabytes": 4,
+        "said": "x {y}",
+        "tokens": 5,
+        "read": 1,
+        "sent": 9,
+        "window": 4,
+        "asked": "z",
+    }
     for sign in Sign:
         told = Translator(PLACE).sign(sign, **details)
         assert told.text.startswith(PLACE)

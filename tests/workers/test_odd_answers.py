@@ -26,6 +26,69 @@ async def test_half_a_character_and_a_nul_are_not_passed_on() -> None:
         assert await ask(server) == "well done �"
 
 
+ODD_NUMBERS = [
+    "1e400",
+    "-1e400",
+    "NaN",
+    "Infinity",
+    "-5",
+    '"7"',
+    str(2**80),
+    str(10**400),
+    "[]",
+    "{}",
+    "true",
+    "null",
+    "0.5",
+]
+
+
+@pytest.mark.parametrize("kind", ["llamacpp", "ollama"])
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+async def test_numbers_that_no_database_could_hold_are_none(kind: str, number: str) -> None:
+    counts = ("prompt_tokens", "completion_tokens", "cache_n", "prompt_n", "predicted_n", "prompt_ms", "predicted_ms")
+    nanoseconds = ("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration")
+    told = ", ".join(f'"{name}": {number}' for name in (*counts, *nanoseconds))
+    message = '"message": {"content": "fine"}'
+    if kind == "ollama":
+        body = f'{{{message}, "done": true, "done_reason": "stop", {told}}}'
+    else:
+        choices = f'[{{{message}, "finish_reason": "stop"}}]'
+        body = f'{{"choices": {choices}, "usage": {{{told}}}, "timings": {{{told}}}}}'
+    async with FakeServer(kind=kind) as server, open_session() as session:
+        server.behave(Behaviour(body=body.encode()))
+        spec = WorkerSpec("w", WorkerType.OLLAMA if kind == "ollama" else WorkerType.OPENAI, port=server.port)
+        outcome = await make_worker(spec, session).ask(Call("fake-model", "", "What?", 50, 0.0, 5), Limits(5, 5, 5))
+    assert (outcome.answer, outcome.error) == ("fine", None)
+    usage = outcome.usage
+    assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (None, None, None)
+    for seconds in (usage.prefill_seconds, usage.decode_seconds):
+        assert seconds is None or 0 <= seconds < 1e12
+
+
+@pytest.mark.parametrize(
+    ("said", "thinking", "answer"),
+    [
+        ("so, hm</think>\n\nin March", "so, hm", "in March"),
+        ("<think>so, hm</think>in March", "so, hm", "in March"),
+        ("</think>in March", None, "in March"),
+        ("<think>so</think>it is written </think>", "so", "it is written </think>"),
+        ("written <think>so</think>", None, "written <think>so</think>"),
+        ("in March", None, "in March"),
+    ],
+)
+async def test_thoughts_that_the_template_began_end_where_the_model_ends_them(
+    said: str, thinking: str | None, answer: str
+) -> None:
+    async with FakeServer() as server, open_session() as session:
+        server.behave(Behaviour(answer=said), Behaviour(thinking="apart", answer="the tag </think> ends thoughts"))
+        worker = make_worker(WorkerSpec("w", WorkerType.OPENAI, port=server.port), session)
+        asked = Call("fake-model", "", "What?", 50, 0.0, 5)
+        outcome, apart = [await worker.ask(asked, Limits(5, 5, 5)) for _ in range(2)]
+    assert (outcome.thinking, outcome.answer, outcome.error) == (thinking, answer, None)
+    assert (apart.thinking, apart.answer) == ("apart", "the tag </think> ends thoughts")
+
+
 @pytest.mark.parametrize(
     "text",
     [
