@@ -19,6 +19,9 @@ class Address(NamedTuple):
 
 def parse_address(text: str) -> Address:
     """Read an address. Raises UsageError, with how they are written."""
+    if "@" in text:
+        # Not repeated: what stands before it may be a password.
+        raise UsageError("an address has no user and no password: write HOST or HOST:PORT, and --api-key-env for a key")
     bare = _v6(text)
     if bare is not None:
         return Address(bare, None, None)

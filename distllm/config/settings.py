@@ -26,7 +26,12 @@ Some = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _only_host(host: str) -> str:
-    if not host or host != host.strip() or re.search(r"[\s/\[\]@]|^[^:]*:[^:]*$", host):
+    if "@" in host:
+        # Not repeated: what stands before it may be a password.
+        raise ValueError(
+            "must be a name or an address alone, without a user or a password; give a key as `api_key_env`"
+        )
+    if not host or host != host.strip() or re.search(r"[\s/\[\]]|^[^:]*:[^:]*$", host):
         raise ValueError(
             f"must be a name or an address alone, such as studio.local or fe80::1, not {host!r}; "
             "`scheme` and `port` are settings of their own"
@@ -91,6 +96,9 @@ class WorkerConfig(_Strict):
                     f"worker {self.id!r} wants its key from the variable {self.api_key_env} (api_key_env), which the "
                     f"environment does not have; run: export {self.api_key_env}=..."
                 )
+        if key is not None and (key != key.strip() or not key.isprintable()):
+            name = self.api_key_env or "api_key"
+            raise UsageError(f"worker {self.id!r}: its key in {name} has a blank or a line end around it; take it away")
         return self._spec(key)
 
     def keyless(self) -> WorkerSpec:
@@ -204,7 +212,8 @@ def _explain(where: str, error: ValidationError, overrides: Mapping[str, str]) -
             said = (
                 _must_be(kind, fault.get("ctx", {}), fault["input"]) or f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
             )
-    given = "" if isinstance(fault["input"], dict | list) or "key" in place else f", not {_shown(fault['input'])}"
+    secret = isinstance(fault["input"], dict | list) or "key" in place or "@" in str(fault["input"])
+    given = "" if secret else f", not {_shown(fault['input'])}"
     return f"{where}: {place}: {said}{given}"
 
 

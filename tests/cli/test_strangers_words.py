@@ -7,6 +7,7 @@ import sys
 
 from tests.cli.conftest import Cli
 from tests.cli.here import Here, serving
+from tests.cli.several import one_after_another, outputs
 from tests.cli.terminal import on_terminal
 from tests.fakes.behaviour import Behaviour
 from tests.fakes.server import FakeServer
@@ -20,15 +21,6 @@ BROKEN = "what a server chokes on"
 OBEYED = re.compile(
     r"\x1b\[31337|\x1b[^\[]|\rOVER|[\x00\x07\x08\x80-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
 )
-
-PROGRAM = """
-import json, logging
-from pathlib import Path
-from distllm.cli.app import run
-for arguments in json.loads(Path("commands.json").read_text()):
-    logging.getLogger().handlers.clear()
-    print(f"===== {run(arguments)}", flush=True)
-"""
 
 
 def poisoned(cli: Cli) -> None:
@@ -108,15 +100,12 @@ async def test_no_command_lets_a_terminal_obey_what_strangers_wrote(cli: Cli) ->
             (["workers", "scan", "127.0.0.1/32", "--port", str(server.port), "--json"], 0),
             (["--log-level", "DEBUG", *asked], 3),
         ]
-        cli.write("commands.json", json.dumps([arguments for arguments, _ in commands]))
-        async with on_terminal(cli, "-c", PROGRAM, program=sys.executable, columns=100) as terminal:
+        program = one_after_another(cli, [arguments for arguments, _ in commands])
+        async with on_terminal(cli, *program, program=sys.executable, columns=100) as terminal:
             async with asyncio.timeout(60):
                 assert await terminal.process.wait() == 0, terminal.text[-2000:]
             await terminal.end()
-    *printed, rest = re.split(r"===== (?=\d+\r?\n)", terminal.text)
-    assert len(printed) == len(commands), rest
-    codes = [int(re.match(r"\d+", each)[0]) for each in [*printed[1:], rest]]  # type: ignore[index]
-    for (arguments, code), text, ended in zip(commands, printed, codes, strict=True):
+    for (arguments, code), (ended, text) in zip(commands, outputs(terminal.text), strict=True):
         assert ended == code, (arguments, text)
         # It was there to be obeyed.
         assert "EVIL" in text, (arguments, text)

@@ -29,3 +29,9 @@ def test_what_is_no_address_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(UsageError, match="no user and no password") as caught:
+        parse_address("http://user:sk-secret@studio:8080")
+    assert "sk-secret" not in str(caught.value)

@@ -133,6 +133,10 @@ def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
         one_worker(api_key=["sk-secret"]),
         one_worker(api_key={"a": "sk-secret"}),
         one_worker(api_kee="sk-secret"),
+        one_worker(host="http://user:sk-secret@studio"),
+        one_worker(host="sk-secret@studio"),
+        one_worker(scheme="http://user:sk-secret@studio"),
+        one_worker(port="user:sk-secret@studio"),
     ):
         assert "sk-secret" not in complaint(worker, tmp_path)
 
@@ -144,6 +148,10 @@ def test_a_key_that_the_environment_should_hold(tmp_path: Path, monkeypatch: pyt
     assert worker.keyless().api_key is None
     monkeypatch.setenv("A_KEY", "k")
     assert worker.spec().api_key == "k"
+    monkeypatch.setenv("A_KEY", "sk-secret\n")
+    with pytest.raises(UsageError, match="A_KEY has a blank or a line end around it") as caught:
+        worker.spec()
+    assert "sk-secret" not in str(caught.value)
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import chain, repeat
 
 import aiohttp
 import pytest
@@ -15,6 +14,7 @@ from distllm.domain.models import ErrorClass, Limits, WorkerSpec, WorkerType
 from distllm.workers import make_worker
 from distllm.workers.base import Worker
 from distllm.workers.detect import detect
+from tests.fakes.flood import BLOCK, Flood, flooding, head
 from tests.workers.worker_kit import call
 
 # The module's tests share one session, as workers do.
@@ -23,47 +23,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMITS = Limits(first_token=1, between_chunks=1, total=2)
 MOST_BYTES = 32_000_000
 MOST_MEMORY = 48_000_000
-BLOCK = 100_000
 KINDS = (WorkerType.OPENAI, WorkerType.OLLAMA)
 
 
-class Flood:
-    """A server that answers every request with the same bytes, and counts how many of them it got rid of."""
-
-    def __init__(self, answer: list[bytes], endless: bytes = b"", pause: float = 0.0) -> None:
-        self._answer = answer
-        self._endless = endless
-        self._pause = pause
-        self.sent = 0
-        self.port = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
-            await reader.readexactly(int(length.partition(b":")[2]))
-            for whole in chain(self._answer, repeat(self._endless) if self._endless else ()):
-                for at in range(0, len(whole), BLOCK):
-                    block = whole[at : at + BLOCK]
-                    writer.write(block)
-                    await writer.drain()
-                    self.sent += len(block)
-                    await asyncio.sleep(self._pause)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    def worker(self, kind: WorkerType, session: aiohttp.ClientSession, key: str | None = None) -> Worker:
-        return make_worker(WorkerSpec("w", kind, port=self.port, api_key=key), session)
-
-
-@asynccontextmanager
-async def flooding(flood: Flood) -> AsyncIterator[Flood]:
-    server = await asyncio.start_server(flood.serve, "127.0.0.1", 0)
-    async with server:
-        flood.port = server.sockets[0].getsockname()[1]
-        yield flood
+def worker(flood: Flood, kind: WorkerType, session: aiohttp.ClientSession) -> Worker:
+    return make_worker(WorkerSpec("w", kind, port=flood.port), session)
 
 
 @asynccontextmanager
@@ -78,11 +42,6 @@ async def bounded(flood: Flood) -> AsyncIterator[None]:
         tracemalloc.stop()
     assert flood.sent < MOST_BYTES
     assert peak < MOST_MEMORY
-
-
-def head(status: str = "200 OK", *more: str, kind: str = "application/json") -> bytes:
-    lines = (f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *more)
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
 def bomb(content: bytes, times: int) -> bytes:
@@ -121,9 +80,8 @@ NEVER = {
 async def test_an_answer_without_end_is_given_up(name: str, kind: WorkerType, session: aiohttp.ClientSession) -> None:
     async with flooding(NEVER[name]) as flood:
         flood.sent = 0
-        worker = flood.worker(kind, session)
         async with bounded(flood):
-            outcome = await worker.ask(call(), LIMITS)
+            outcome = await worker(flood, kind, session).ask(call(), LIMITS)
     assert outcome.error_class in (ErrorClass.BROKEN, ErrorClass.LOST, ErrorClass.SETUP), outcome
     assert len(outcome.error or "") <= 300
     assert outcome.seconds < 10
@@ -135,7 +93,7 @@ async def test_a_probe_without_end_is_given_up(name: str, kind: WorkerType, sess
     async with flooding(NEVER[name]) as flood:
         flood.sent = 0
         async with bounded(flood):
-            health = await flood.worker(kind, session).probe(0.5)
+            health = await worker(flood, kind, session).probe(0.5)
             found = await detect("127.0.0.1", flood.port, session, 0.5)
     assert not health.healthy
     assert health.error
@@ -165,8 +123,8 @@ async def test_json_within_json_is_no_way_to_break_a_worker(
 ) -> None:
     status, body = NESTED[name]
     async with flooding(Flood([head(f"{status} X", f"Content-Length: {len(body)}"), body])) as flood:
-        worker = flood.worker(kind, session)
-        outcome, health = await worker.ask(call(), LIMITS), await worker.probe()
+        asked = worker(flood, kind, session)
+        outcome, health = await asked.ask(call(), LIMITS), await asked.probe()
         assert await detect("127.0.0.1", flood.port, session) is None
     assert outcome.error_class is ErrorClass.BROKEN
     assert outcome.error
@@ -204,7 +162,7 @@ async def test_of_what_a_server_tells_only_what_can_be_kept_is_believed(
 async def test_of_very_many_models_the_first_are_taken_in(session: aiohttp.ClientSession) -> None:
     data = json.dumps({"data": [{"id": f"m{number}"} for number in range(5_000)]}).encode()
     async with flooding(Flood([head("200 OK", f"Content-Length: {len(data)}"), data])) as flood:
-        health = await flood.worker(WorkerType.OPENAI, session).probe()
+        health = await worker(flood, WorkerType.OPENAI, session).probe()
         named = await make_worker(WorkerSpec("w", WorkerType.OPENAI, port=flood.port, model="m4999"), session).probe()
     assert [offer.model for offer in health.offers] == [f"m{number}" for number in range(1_000)]
     assert [offer.model for offer in named.offers] == ["m4999"]
