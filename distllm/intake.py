@@ -9,7 +9,6 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 from distllm.documents import DocumentReader, Source, path_as_text, path_of_text, readable
 from distllm.domain.clock import Clock
@@ -75,6 +74,7 @@ async def create(database: Database, request: Request, clock: Clock) -> Created:
     """
     fleeting = await _read_fleeting(request.sources)
     job = _new_job(request, {place: document.sha256 for place, document in fleeting.items()})
+    known_now = fleeting | {i: _refused(source) for i, source in enumerate(request.sources) if source.problem}
 
     def transaction(tx: Tx) -> Created:
         known = unfinished_job(tx, job.request_hash)
@@ -82,7 +82,7 @@ async def create(database: Database, request: Request, clock: Clock) -> Created:
             go_on(tx, [known])
             return Created(known, known=True)
         job_id = create_job(tx, job, clock.now())
-        for ordinal, document in fleeting.items():
+        for ordinal, document in known_now.items():
             save_document(tx, job_id, ordinal, document, _reading, clock.now())
         return Created(job_id, known=False)
 
@@ -112,15 +112,15 @@ async def plan(
     found: dict[int, tuple[Document, NewReading]] = {}
     async with DocumentReader() as reader:
 
-        async def read(ordinal: int, path: Path) -> None:
-            document = await reader.read(path)
+        async def read(ordinal: int, source: Source) -> None:
+            document = _refused(source) if source.problem else await reader.read(source.path)
             # Of a long shelf only the lengths are kept.
             found[ordinal] = replace(document, text=""), _reading(document.text)
             on_read(len(found), len(request.sources))
 
         async with asyncio.TaskGroup() as group:
             for ordinal, source in enumerate(request.sources):
-                group.create_task(read(ordinal, source.path))
+                group.create_task(read(ordinal, source))
     documents = [found[ordinal] for ordinal in range(len(request.sources))]
     job, digests = _new_job(request, {}), await weights()
     try:
@@ -162,6 +162,11 @@ def _new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
         files=files,
         fresh=request.fresh,
     )
+
+
+def _refused(source: Source) -> Document:
+    """What is known of a source that is not to be read."""
+    return Document(sha256=None, text="", title=None, pages=None, problem=source.problem)
 
 
 async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:

@@ -28,7 +28,7 @@ class Source:
 
     `path` is absolute; `name` is what people call it: its path within the folder that was asked for, or its
     file name; `mtime` is in seconds since 1970, `size` in bytes. One that is `fleeting` is gone when its
-    process ends, so nobody can come back to it.
+    process ends, so nobody can come back to it. `problem` says why it is not to be read, else None.
     """
 
     path: Path
@@ -36,6 +36,7 @@ class Source:
     mtime: float
     size: int
     fleeting: bool = False
+    problem: str | None = None
 
 
 def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]:
@@ -46,18 +47,23 @@ def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]
     would have one name, both bear the path as it was given. `-` means the file `stdin`, into which standard
     input was copied, and is called so.
 
+    A folder may be a stranger's, and its links may lead to what is nobody's business: one that leads out of
+    all `paths` is listed with that problem. What is named itself is taken, also where it is a link.
+
     Raises `UsageError` for a path that does not exist, and `DistllmError` where a folder cannot be listed
     or the folders hold no file to read.
     """
     found: dict[str, tuple[Source, str]] = {}
+    asked_for = [Path(os.path.realpath(path)) for path in paths]
     for given in paths:
         if stdin is not None and given == STDIN:
             found[str(stdin)] = (replace(_source(stdin, stdin), name="stdin", fleeting=True), "-")
             continue
-        for path in _files_of(given):
-            real = os.path.realpath(path)
+        for path in _files_of(given, asked_for):
+            problem = _leads_out(path, asked_for)
+            real = os.path.realpath(path) if problem is None else str(path)
             if real not in found:
-                found[real] = (_source(path, given), readable(path))
+                found[real] = (replace(_source(path, given), problem=problem), readable(path))
     folders = [path for path in paths if path.is_dir()]
     if folders and not found:
         where = ", ".join(readable(folder) for folder in folders)
@@ -87,7 +93,7 @@ def copied_stdin(paths: Sequence[Path], stream: BinaryIO | None) -> Iterator[Pat
         yield Path(file.name)
 
 
-def _files_of(given: Path) -> Iterator[Path]:
+def _files_of(given: Path, asked_for: Sequence[Path]) -> Iterator[Path]:
     try:
         given.stat()
     except PermissionError:
@@ -95,13 +101,16 @@ def _files_of(given: Path) -> Iterator[Path]:
     except (OSError, ValueError):
         raise UsageError(f"no such file or folder: {readable(given)}") from None
     if given.is_dir():
-        yield from _walk(given, set())
+        yield from _walk(given, set(), asked_for)
     else:
         yield given
 
 
-def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the known files under `folder`; a link that leads back to a folder `above` ends there."""
+def _walk(folder: Path, above: set[tuple[int, int]], asked_for: Sequence[Path]) -> Iterator[Path]:
+    """Yield the known files under `folder`, and the links out of what was `asked_for`.
+
+    A link that leads back to a folder `above` ends there.
+    """
     try:
         status = folder.stat()
         entries = sorted(folder.iterdir(), key=_natural)
@@ -115,9 +124,20 @@ def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(entry, above | {here})
+            if _leads_out(entry, asked_for) is None:
+                yield from _walk(entry, above | {here}, asked_for)
+            else:
+                yield entry
         elif kind_of(entry):
             yield entry
+
+
+def _leads_out(path: Path, asked_for: Sequence[Path]) -> str | None:
+    """Tell the problem of a link to what is in none of the places that were `asked_for`; None if it is none."""
+    real = Path(os.path.realpath(path))
+    if any(real.is_relative_to(place) for place in asked_for) or not path.exists():
+        return None
+    return f"is a link to {readable(real)}, outside of what was submitted: to have that read, name it too"
 
 
 def _natural(path: Path) -> _NameKey:

@@ -72,6 +72,32 @@ def test_a_folder_where_every_file_fails_names_them_and_is_not_done(here: Here) 
     assert "not read: empty.txt: " in done.out
 
 
+def test_what_a_link_out_of_a_folder_leads_to_is_named_and_sent_to_nobody(here: Here) -> None:
+    here.files.papers(2)
+    secret = here.files.write("elsewhere/key.txt", "a secret of this machine")
+    (here.folder / "papers" / "notes.txt").symlink_to(secret)
+    (here.folder / "papers" / "more").symlink_to(secret.parent)
+    line = f"notes.txt: is a link to {secret.resolve()}, outside of what was submitted: to have that read, name it too"
+    with serving(server := FakeServer()):
+        here.files.use(server)
+        asked = ("submit", "papers", "--prompt", "What?")
+        rehearsed = here.run(*asked, "--dry-run")
+        assert (rehearsed.code, "2 prompts about 2 files" in rehearsed.out) == (0, True)
+        # Another process goes on with it: it may not read what the first one has refused.
+        assert here.run(*asked, "--detach").code == 0
+        done = here.run("resume")
+        assert done.code == 3
+        for text in (rehearsed.out, done.out):
+            assert f"  not read: {line}\n" in text
+            assert "  not read: more: is a link to " in text
+        assert f"not read     {line}\n" in here.run("status", "1").out
+        assert not any("secret" in seen.system for seen in server.requests)
+        both = here.run(*asked, "elsewhere")
+        assert both.code == 0
+        assert "3 of 3 prompts about 3 documents answered" in both.out
+        assert server.requests[-1].system.count("secret") == 1
+
+
 def test_a_bad_configuration_stops_every_command_that_uses_one(here: Here) -> None:
     here.files.papers(1)
     here.files.write("workers.json", '{"wokers": []}')

@@ -84,6 +84,36 @@ def test_a_link_back_to_the_folder_above_ends_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ["in/a.txt"]
 
 
+def problems(*paths: Path) -> dict[str, str | None]:
+    return {source.name: source.problem for source in find_files(paths)}
+
+
+def test_a_link_out_of_the_folder_is_told_and_not_followed(tmp_path: Path) -> None:
+    plant(tmp_path, "in/a.txt", "in/more/b.txt", "out/secret.txt", "out/more/other.txt")
+    links = {"file.txt": "out/secret.txt", "folder": "out", "more/up": "out/more", "again.txt": "out/secret.txt"}
+    for name, target in links.items():
+        (tmp_path / "in" / name).symlink_to(tmp_path / target)
+    (tmp_path / "in/figure.png").symlink_to(tmp_path / "out/secret.txt")
+    found = problems(tmp_path / "in")
+    assert {name for name, problem in found.items() if problem is None} == {"a.txt", "more/b.txt"}
+    for name, target in links.items():
+        there = str((tmp_path / target).resolve())
+        assert found[name] == f"is a link to {there}, outside of what was submitted: to have that read, name it too"
+    assert len(found) == 6
+
+
+def test_a_link_within_what_was_named_is_followed(tmp_path: Path) -> None:
+    plant(tmp_path, "in/a.txt", "in/more/b.txt", "other/c.txt", "out/d.txt", "out/e.txt")
+    for name, target in {"within.txt": "in/more/b.txt", "beside": "other", "d.txt": "out/d.txt"}.items():
+        (tmp_path / "in" / name).symlink_to(tmp_path / target)
+    # A folder that is a link, a folder, and a file: all are named.
+    (tmp_path / "door").symlink_to(tmp_path / "in")
+    found = problems(tmp_path / "door", tmp_path / "other", tmp_path / "out/d.txt")
+    assert found == dict.fromkeys(("a.txt", "beside/c.txt", "d.txt", "more/b.txt"))
+    (tmp_path / "e.txt").symlink_to(tmp_path / "out/e.txt")
+    assert problems(tmp_path / "e.txt") == {"e.txt": None}
+
+
 def test_a_dangling_link_is_listed_so_that_its_problem_is_told(tmp_path: Path) -> None:
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
     assert names(tmp_path) == ["gone.txt"]
