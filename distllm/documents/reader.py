@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -169,7 +171,9 @@ class _Child:
 
     def kill(self) -> None:
         if self.process.returncode is None:
-            self.process.kill()
+            # Not process.kill(), which waits for a child that has just ended by itself, and loses its exit code.
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
 
     async def reap(self) -> None:
         """Wait for the end of a killed child, and empty its pipe: only then do the transports close."""

@@ -71,17 +71,22 @@ def _assemble(
             for number in used
         ),
     ]
+    ids = b""
+    if locked:
+        key = b"<" + b"5a" * 32 + b">"
+        ids = b" /ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O %s /U %s >>" % (key, key)
+    return write_objects(objects, b"/Info 4 0 R" + ids)
+
+
+def write_objects(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
+    """Make a PDF of these objects, numbered from 1, the first of which is its catalogue."""
     out = bytearray(b"%PDF-1.4\n")
     places = []
     for number, body in enumerate(objects, start=1):
         places.append(len(out))
         out += b"%d 0 obj %s endobj\n" % (number, body)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    trailer = b"/Root 1 0 R /Info 4 0 R /Size %d" % (len(objects) + 1)
-    if locked:
-        key = b"<" + b"5a" * 32 + b">"
-        trailer += b" /ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O %s /U %s >>" % (key, key)
     start = len(out)
     out += b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
-    out += b"trailer << %s >>\nstartxref\n%d\n%%%%EOF\n" % (trailer, start)
+    out += b"trailer << /Root 1 0 R /Size %d %s >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, trailer, start)
     return bytes(out)
