@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from distllm.cli.screen import Ticker, count, number, out, safe, span, tell
@@ -18,6 +17,7 @@ from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.presets import Preset, load_preset, preset_of_prompts
+from distllm.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from distllm.compose.fleet import Fleet
@@ -143,8 +143,8 @@ async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker
     from distllm.intake import plan
     from distllm.store.database import open_database
 
-    with TemporaryDirectory(prefix="distllm-") as folder:
-        async with open_database(db if db.exists() else Path(folder) / "none.db") as database:
+    with scratch_folder() as folder:
+        async with open_database(db if db.exists() else folder / "none.db") as database:
             with _reading(ticker) as on_read:
                 found = await plan(
                     database,

@@ -5,7 +5,6 @@ import inspect
 import logging
 import math
 import os
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import takewhile
@@ -25,6 +24,7 @@ from distllm.domain.paths import no_address
 from distllm.insights import progress
 from distllm.metrics import Figures, Metrics
 from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
+from distllm.scratch import scratch_folder
 from distllm.store.database import Database, open_database
 from distllm.workers.base import Worker
 
@@ -63,7 +63,7 @@ class LoadBalancer:
             fleet = await stack.enter_async_context(open_fleet(self._config))
             path = self._db
             if path is None:
-                path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="distllm-"))) / "batch.db"
+                path = stack.enter_context(scratch_folder()) / "batch.db"
             database = await stack.enter_async_context(open_database(path))
             stack.push_async_callback(self._stop)
             self._exit = stack.pop_all()

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from distllm.documents.kinds import LARGEST, kind_of, known_suffixes
 from distllm.domain.errors import DistllmError, UsageError
+from distllm.scratch import scratch_folder
 
 STDIN = Path("-")
 """The path that means standard input."""
@@ -84,7 +84,7 @@ def copied_stdin(paths: Sequence[Path], stream: BinaryIO | None) -> Iterator[Pat
         return
     if stream is None:
         raise UsageError("there is no standard input to read: it is closed")
-    with tempfile.NamedTemporaryFile(prefix="distllm-stdin-") as file:
+    with scratch_folder() as folder, (folder / "stdin").open("xb") as file:
         while block := stream.read(_BLOCK):
             file.write(block)
             if file.tell() > max(LARGEST.values()):

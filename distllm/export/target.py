@@ -1,6 +1,7 @@
 """Where an export goes: a file that is whole or as it was before, or standard output."""
 
 import errno
+import hashlib
 import os
 import secrets
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from distllm.domain.errors import DistllmError, UsageError
+from distllm.scratch import held, is_abandoned
 
 
 async def save(pieces: AsyncIterator[bytes], path: Path) -> None:
@@ -46,16 +48,24 @@ async def _write(pieces: AsyncIterator[bytes], file: BinaryIO) -> None:
 
 @contextmanager
 def _replaced(target: Path) -> Iterator[BinaryIO]:
-    """A file beside `target` that takes its place at the end, with its rights."""
-    temporary = target.with_name(f".distllm-{secrets.token_hex(6)}.part")
+    """A file beside `target` that takes its place at the end, with its rights.
+
+    What killed exports to the same target have left goes first.
+    """
+    its_own = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    for left in target.parent.glob(f".distllm-{its_own}-*.part"):
+        if is_abandoned(left):
+            with suppress(OSError):
+                left.unlink()
+    temporary = target.with_name(f".distllm-{its_own}-{secrets.token_hex(6)}.part")
     try:
-        with temporary.open("xb") as file:
+        with held(temporary) as file:
             yield file
             file.flush()
             if target.exists():
                 temporary.chmod(target.stat().st_mode & 0o7777)
             _sync(file.fileno())
-        temporary.replace(target)
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -215,9 +215,14 @@ async def test_a_kill_leaves_the_old_file_whole(cli: Cli, twenty_thousand: Path)
     done = await stopped_in_the_middle(cli, twenty_thousand, signal.SIGKILL)
     assert done.code == -signal.SIGKILL
     assert (cli.folder / "a.html").read_bytes() == OLD
+    [left] = cli.folder.glob(".distllm-*")
+    done = await cli.run("--db", str(twenty_thousand), "export", "1", "--wide", "-o", "b.html")
+    assert done.code == 0
+    assert left.exists(), "it may be another program's that writes to a.html"
     done = await cli.run("--db", str(twenty_thousand), "export", "1", "-o", "a.html")
     assert done.code == 0
     assert (cli.folder / "a.html").read_bytes().endswith(b"</html>\n")
+    assert list(cli.folder.glob(".distllm-*")) == []
 
 
 async def test_standard_output_may_be_called_by_its_name(cli: Cli, small: Path) -> None:

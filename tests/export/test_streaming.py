@@ -112,3 +112,20 @@ async def test_a_place_that_is_none(tmp_path: Path) -> None:
 async def test_a_device_is_written_and_not_replaced() -> None:
     await save(_pieces(b"x"), Path("/dev/null"))
     assert Path("/dev/null").is_char_device()
+
+
+async def test_two_at_once_write_the_same_file_and_take_nothing_from_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"slow" * 10_000
+        await save(quick(), target)
+        yield b"ly"
+
+    async def quick() -> AsyncIterator[bytes]:
+        assert len(list(tmp_path.glob(".distllm-*.part"))) == 2
+        yield b"quick"
+
+    await save(slow(), target)
+    assert target.read_bytes() == b"slow" * 10_000 + b"ly"
+    assert list(tmp_path.iterdir()) == [target]
