@@ -1,7 +1,7 @@
 """One Markdown document. Answers stand in quotes, which contain whatever they open: headings, fences, HTML.
 
-Two things that strangers' words could do are undone: tags are shown as text, and images, which a viewer would
-fetch from anywhere, are links.
+Three things that strangers' words could do are undone: tags are shown as text, images, which a viewer would fetch
+from anywhere, are text too, and so are links to anything but the web, mail, and the document itself.
 """
 
 import re
@@ -13,6 +13,8 @@ from distllm.export.source import Section, Source, sources_of
 from distllm.store.reads import Record
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+# A scheme, and be it written with entities: where a link, or the definition of one, leads to no other place.
+_ODD_LINK = re.compile(r"\]([(:])(?=\s*[^\s()/?#]*[:&])(?!\s*(?:https?|mailto):)", re.IGNORECASE)
 # An underscore within a word means nothing.
 _SPECIAL = re.compile(r"([\\`*{}\[\]#|~!&]|(?<![^\W_])_|_(?![^\W_]))")
 
@@ -133,7 +135,7 @@ def _quoted(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    return _TAG.sub("&lt;", shown(text)).replace("![", r"!\[")
+    return _ODD_LINK.sub(r"]\\\1", _TAG.sub("&lt;", shown(text)).replace("![", r"!\["))
 
 
 def _inline(text: str) -> str:

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from distllm.export.csv import csv_rows, guarded, unguarded
 from distllm.export.formats import Format
 from distllm.export.jsonl import _line
-from distllm.export.markdown import _harmless, _inline, _quoted
+from distllm.export.markdown import _cell, _harmless, _inline, _quoted
 from tests.export.export_kit import answer, exported
 from tests.store.store_kit import Store, add_job, paper
 
@@ -133,6 +133,38 @@ def test_no_mixture_of_backslashes_and_pipes_makes_a_cell_or_an_image(text: str)
     assert "<img" not in page
 
 
+SCHEMES = ("javascript:alert(1)", "JaVaScRiPt:x", "vbscript:x", "data:text/html,x", "file:///etc/passwd", "x:y")
+ENTITIES = ("&#106;avascript:x", "javascript&colon;x", "javascript&#58;x", "&#x6a;avascript:x", r"javascript\:x")
+
+
+@pytest.mark.parametrize("address", [*SCHEMES, *ENTITIES])
+def test_a_link_leads_to_the_web_or_nowhere(address: str) -> None:
+    parser = MarkdownIt("gfm-like", {"linkify": False})
+    # As lenient as a viewer may be.
+    parser.validateLink = lambda _: True  # type: ignore[method-assign]
+    for text in (
+        f"[x]({address})",
+        f"[x]( {address} 'title')",
+        f"[x](<{address}>)",
+        f"[x](\n{address})",
+        f"![x]({address})",
+        f"[![x]({address})]({address})",
+        f"[x]: {address}\n\n[x], [y][x] and ![x]",
+        f"[x]:\n{address}\n\n[x]",
+        f"<{address}> <a href='{address}'>x</a>",
+        f"[a]({address}) [b](https://example.org/a:b) [c](mailto:a@b.example)",
+    ):
+        for placed in (_quoted(text), f"| a |\n|---|\n| {_cell({'answer': text})} |"):
+            links = re.findall(r'(?:href|src)="([^"]*)"', str(parser.render(placed)))
+            assert all(re.match("https://|mailto:", link) for link in links), (text, links)
+            assert ("example.org" in text) == bool(links)
+
+
+@pytest.mark.parametrize("text", ["see [1]: it is so", "a[i](x) and b[j](y)", "[here](https://a.example/x?y=&z)"])
+def test_what_is_no_odd_link_stays_as_it_is(text: str) -> None:
+    assert _harmless(text) == text
+
+
 async def test_csv_and_jsonl_keep_every_character(store: Store, job: int) -> None:
     lines = (await exported(store.path, job, Format.JSONL)).decode().split("\n")
     assert lines.pop() == ""
@@ -170,6 +202,15 @@ def test_a_guarded_cell_is_no_formula_and_can_be_undone(text: str) -> None:
         ("-1e5", "-1e5"),
         ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
         ("+49 30 1234", "'+49 30 1234"),
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("@SUM(1+1)*cmd|' /C calc'!A0", "'@SUM(1+1)*cmd|' /C calc'!A0"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\uff0b1", "'\uff0b1"),
+        ("\uff0d1", "'\uff0d1"),
+        ("\uff20x", "'\uff20x"),
+        ("\u00a0\u3000=1", "'\u00a0\u3000=1"),
+        ("\r=1", "'\r=1"),
+        ("-1\n=1", "'-1\n=1"),
         ("  =1+1", "'  =1+1"),
         ("\n@SUM(A1)", "'\n@SUM(A1)"),
         ("\tx", "'\tx"),
