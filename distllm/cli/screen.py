@@ -28,7 +28,7 @@ class Screen(Console):
 
 def _has_width() -> bool:
     """Whether someone sits at a terminal of some width, though the output may go through a pager to it."""
-    return sys.stdout.isatty() or sys.stderr.isatty() or "COLUMNS" in os.environ
+    return sys.stdout.isatty() or sys.stderr.isatty()
 
 
 out = Screen(highlight=False, markup=False, emoji=False, width=None if _has_width() else _WIDTH_WITHOUT_TERMINAL)

@@ -170,7 +170,7 @@ async def test_killed_in_the_middle_and_back_again(living: Living) -> None:
     await living.until(_is_writing)
     await living.kill()
     outcome = await asking
-    assert outcome.error_class is ErrorClass.BROKEN
+    assert outcome.error_class is ErrorClass.LOST
     assert (await worker.ask(call(), LONG)).error_class is ErrorClass.REFUSED
     await living.revive()
     assert (await worker.ask(call(max_tokens=4), LONG)).error is None
