@@ -217,6 +217,8 @@ class Turns:
     async def _wait_for_database(self, error: StoreError) -> None:
         if not error.passing:
             raise error
+        # A commit that is said to have failed may have happened: then nobody knows what it leased.
+        self._strangers_due = self._clock.ticks()
         if not self._write_failed:
             self._write_failed = True
             self._tell(Noticed(f"{error} (waiting; nothing is lost)"))

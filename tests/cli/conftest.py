@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,11 +44,14 @@ class Cli:
         """The database that commands use by default."""
         return self.folder / "distllm.db"
 
-    async def start(self, *arguments: str, piped: bool = False) -> Process:
-        """Start a command and return while it runs; its standard input is a pipe or nothing."""
+    async def start(self, *arguments: str, piped: bool = False, program: Sequence[str | Path] = (DISTLLM,)) -> Process:
+        """Start a command and return while it runs; its standard input is a pipe or nothing.
+
+        `program` is what stands before the arguments: the command, or what does something to it.
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTLLM")}
         process = await asyncio.create_subprocess_exec(
-            DISTLLM,
+            *program,
             *arguments,
             cwd=self.folder,
             env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120", "PYTHONWARNINGS": "error"},
@@ -59,9 +62,9 @@ class Cli:
         self.processes.append(process)
         return process
 
-    async def run(self, *arguments: str, seconds: float = 60.0) -> Done:
+    async def run(self, *arguments: str, seconds: float = 60.0, program: Sequence[str | Path] = (DISTLLM,)) -> Done:
         """Run a command to its end."""
-        return await self.finish(await self.start(*arguments), seconds)
+        return await self.finish(await self.start(*arguments, program=program), seconds)
 
     async def finish(self, process: Process, seconds: float = 60.0, stdin: bytes | None = None) -> Done:
         """Give a command its standard input, and wait for its end."""
