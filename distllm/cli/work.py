@@ -110,7 +110,8 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
     heading = f"Job {state.job_id}, {state.job}: {state.state}"
     about = f" about {count(papers, 'document')}" if job["files"] else ""
     lines = [f"{number(state.done)} of {count(state.total, 'prompt')}{about} answered"]
-    if state.ended and job["ended"] and job["began"]:
+    # Nothing is said of the time where the clock was set back meanwhile.
+    if state.ended and job["ended"] and job["began"] and job["ended"] >= job["began"]:
         lines[0] += f", in {span(job['ended'] - job['began'])}"
     if job["prompt_tokens"]:
         cached = (

@@ -14,6 +14,7 @@ import aiohttp
 
 from distllm.domain.models import Call, Limits, Outcome, Usage
 from distllm.domain.tokens import fewest_sent
+from distllm.workers.deadline import Deadline
 from distllm.workers.errors import ServerError, Sign, Translator
 
 CHARACTERS_PER_TOKEN = 64
@@ -181,7 +182,7 @@ async def _receive(
     """Fill `answer`; raise ServerError for whatever goes wrong."""
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.total
-    clock = asyncio.timeout_at(min(end, loop.time() + limits.first_token))
+    clock = Deadline(min(end, loop.time() + limits.first_token))
     heard = False
     try:
         # BytesIO, since aiohttp warns of bytes beyond 1 MB.

@@ -1,0 +1,66 @@
+"""A time limit on a server that does not charge it for this process's own absence."""
+
+import asyncio
+import math
+from types import TracebackType
+from typing import Self
+
+ABSENT_SECONDS = 0.25
+"""A loop that comes to a time limit so late was not busy: its process was stopped, or its machine slept."""
+
+READ_SECONDS = 0.5
+"""What it is then given to read what came in meanwhile."""
+
+
+class Deadline:
+    """Ends its block at a time on the loop's clock, as `asyncio.timeout_at` does.
+
+    Where the process was absent when the time came, it reads what the server has sent meanwhile first; once,
+    so that nobody can go on for ever.
+    """
+
+    def __init__(self, when: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._when: float | None = when
+        self._timer: asyncio.TimerHandle | None = None
+        self._excused = False
+        self._not_before = -math.inf
+
+    def expired(self) -> bool:
+        """Whether it ended its block."""
+        return self._timeout.expired()
+
+    def reschedule(self, when: float | None) -> None:
+        """End the block at another time, or not at all."""
+        if self._timer is not None:
+            self._excuse(self._timer)
+            self._timer.cancel()
+        if when is not None:
+            when = max(when, self._not_before)
+        self._when = when
+        self._timer = None if when is None else self._loop.call_at(max(when, self._loop.time()), self._due)
+
+    def _excuse(self, timer: asyncio.TimerHandle) -> None:
+        now = self._loop.time()
+        if not self._excused and now - timer.when() > ABSENT_SECONDS:
+            self._excused, self._not_before = True, now + READ_SECONDS
+
+    def _due(self) -> None:
+        assert self._timer is not None
+        self._excuse(self._timer)
+        if self._loop.time() < self._not_before:
+            self.reschedule(self._not_before)
+        else:
+            self._timeout.reschedule(self._loop.time())
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self.reschedule(self._when)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reschedule(None)
+        await self._timeout.__aexit__(kind, error, trace)
