@@ -55,6 +55,23 @@ async def test_one_that_says_it_is_well_and_hangs_ends_at_its_limit_and_the_othe
     bench.assert_consistent()
 
 
+async def test_one_that_hangs_prompt_after_prompt_is_left_alone_by_its_breaker(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n, words=4) for n in range(20)], ["What?"])
+    async with FakeServer(slots=3) as hung, FakeServer(seconds_per_token=0.05) as well:
+        hung.behave_always(Behaviour(tokens=0, role_first=False, ending=Ending.HANG))
+        run = asyncio.create_task(bench.work(hung, well, request_timeout=0.2, health_check_interval=0.1, seconds=30.0))
+        async with asyncio.timeout(10):
+            while bench.rows("SELECT breaker FROM workers WHERE name = 'w0'") != [("open",)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        # Three prompts have accused it, and two seats may have gone on before the third did.
+        assert 3 <= len(hung.requests) <= 5
+        assert bench.rows("SELECT healthy FROM workers WHERE name = 'w0'") == [(1,)]
+        await run
+    assert bench.rows("SELECT count(*), count(DISTINCT worker) FROM answers") == [(20, 1)]
+    assert bench.rows("SELECT max(failures) FROM prompts") == [(1,)]
+    bench.assert_consistent()
+
+
 async def test_a_server_that_is_killed_and_comes_back_on_its_port_is_used_again_by_itself(bench: Bench) -> None:
     await store_job(bench.database, [paper(n) for n in range(4)], ["What?", "How?"])
     async with FakeServer(seconds_per_token=0.02) as server:
