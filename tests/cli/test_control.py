@@ -1,9 +1,10 @@
 """Pausing, cancelling and retrying from a second terminal, while the first one works."""
 
+import asyncio
 import time
 
 from tests.cli.conftest import Cli
-from tests.fakes.behaviour import CRASHED, HANGS, HELD
+from tests.fakes.behaviour import EMPTY, HANGS, HELD
 from tests.fakes.server import FakeServer
 
 SOON = 2.0
@@ -43,7 +44,7 @@ async def test_a_paused_job_is_left_alone_until_it_is_named_again(cli: Cli) -> N
         done = await cli.run("pause", "1")
         assert "Job 1 is paused; what is in flight ends" in done.out
         # What was leased ahead has been given back, so the pause was noticed.
-        await cli.until(lambda: cli.rows("SELECT count(*) FROM prompts WHERE state = 'leased'") == [(1,)])
+        await cli.until(lambda: cli.rows("SELECT count(*) FROM prompts WHERE state = 'leased'") == [(1,)], SOON)
         server.release()
         ended = await cli.finish(working)
         assert ended.code == 130
@@ -61,10 +62,10 @@ async def test_a_paused_job_is_left_alone_until_it_is_named_again(cli: Cli) -> N
     assert (done.code, done.err) == (1, "distllm: job 1 has ended: it is completed\n")
 
 
-async def test_a_retry_is_taken_up_by_the_process_that_works(cli: Cli) -> None:
-    async with FakeServer() as server:
+async def test_a_retry_is_taken_up_by_the_process_that_works_within_two_seconds(cli: Cli) -> None:
+    async with FakeServer(slots=2) as server:
         cli.use(server, max_retries=0)
-        server.behave(CRASHED)
+        server.behave(EMPTY)
         assert (await cli.run("submit", str(cli.papers(1)), "--prompt", "What?")).code == 3
         server.behave(HELD)
         cli.write("other/x.txt", "another paper")
@@ -72,11 +73,33 @@ async def test_a_retry_is_taken_up_by_the_process_that_works(cli: Cli) -> None:
         await server.until(lambda: len(server.requests) == 2, seconds=20)
         done = await cli.run("retry", "1")
         assert f"process {working.pid} works on it" in done.out
+        await server.until(lambda: len(server.requests) == 3, seconds=SOON)
         server.release()
         assert (await cli.finish(working)).code == 0
         assert [seen.question for seen in server.requests] == ["What?", "Why?", "What?"]
     assert cli.rows("SELECT state FROM job_progress") == [("completed",), ("completed",)]
     assert (await cli.run("retry", "1")).out == "Job 1 has no failed prompts.\n"
+
+
+async def test_a_job_that_goes_on_is_taken_up_by_the_process_that_works_within_two_seconds(cli: Cli) -> None:
+    async with FakeServer(slots=2) as server:
+        cli.use(server)
+        assert (await cli.run("submit", "--detach", str(cli.papers(1)), "--prompt", "What?")).code == 0
+        assert (await cli.run("pause", "1")).code == 0
+        server.behave(HELD)
+        cli.write("other/x.txt", "another paper")
+        working = await cli.start("submit", str(cli.folder / "other"), "--prompt", "Why?")
+        await server.until(lambda: len(server.requests) == 1, seconds=20)
+        following = await cli.start("resume", "1")
+        assert following.stderr is not None
+        async with asyncio.timeout(20):
+            while f"process {working.pid}".encode() not in (line := await following.stderr.readline()):
+                assert line
+        await server.until(lambda: len(server.requests) == 2, seconds=SOON)
+        server.release()
+        assert (await cli.finish(working)).code == (await cli.finish(following)).code == 0
+        assert [seen.question for seen in server.requests] == ["Why?", "What?"]
+    assert cli.rows("SELECT state FROM job_progress") == [("completed",), ("completed",)]
 
 
 async def test_a_job_that_is_not_there(cli: Cli) -> None:

@@ -1,9 +1,12 @@
 """From files to prompts: what is shared, and what survives a submit that dies."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from distllm.domain.models import Document
 from distllm.store.control import request_cancel
+from distllm.store.sqlite import Tx, Writer
 from distllm.store.submissions import (
     CHUNK_DOCUMENTS,
     build_prompts,
@@ -107,6 +110,26 @@ def test_the_same_request_is_the_same_job_until_that_has_ended(store: Store) -> 
     assert store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW + 7)) == first
     assert store.write(lambda tx: request_cancel(tx, first, NOW + 8))
     assert store.write(lambda tx: create_job(tx, request(["a"], same="r"), NOW + 9)) > first
+
+
+async def test_fifty_that_submit_the_same_request_at_once_make_one_job(store: Store) -> None:
+    async with AsyncExitStack() as stack:
+        writers = [Writer(store.path) for _ in range(50)]
+        for writer in writers:
+            stack.push_async_callback(writer.close)
+        asked = request(["a", "b"], same="r")
+        made = await asyncio.gather(*(writer.run(lambda tx: create_job(tx, asked, NOW)) for writer in writers))
+        assert len(set(made)) == 1
+
+        def build(tx: Tx) -> bool:
+            for ordinal, _ in unread_files(tx, made[0]):
+                save_document(tx, made[0], ordinal, paper(f"paper {ordinal}"), reading, NOW)
+            return build_prompts(tx, made[0], NOW)
+
+        assert all(await asyncio.gather(*(writer.run(build) for writer in writers)))
+    assert store.rows("SELECT count(*) FROM jobs") == [(1,)]
+    assert store.rows("SELECT count(*) FROM job_documents") == [(2,)]
+    assert store.rows("SELECT total, pending FROM job_progress") == [(4, 4)]
 
 
 def test_nothing_of_a_job_that_is_still_being_built_is_leased(store: Store) -> None:
