@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.fakes.behaviour import HANGS
 from tests.fakes.kinds import KINDS
 from tests.fakes.server import FakeServer
 from tests.fakes.stream import Seen
@@ -21,6 +22,7 @@ from tests.fakes.stream import Seen
 def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(prog="tests.fakes", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--model", default="fake-model")
     parser.add_argument("--kind", default="llamacpp", choices=KINDS)
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--seconds-to-load", type=float, default=0.0)
     parser.add_argument("--thinks", help="the model thinks these words before each answer")
     parser.add_argument("--answer", help="the same answer to everything; each word is a token")
+    parser.add_argument("--hangs", type=int, default=0, help="give the first so many requests no token, for ever")
     parser.add_argument("--log", type=Path, help="append one line of JSON for every request")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the starting process")
     given = parser.parse_args()
@@ -46,6 +49,7 @@ async def _serve(given: argparse.Namespace) -> None:
             file.write(json.dumps(line) + "\n")
 
     server = FakeServer(
+        host=given.host,
         port=given.port,
         model=given.model,
         kind=given.kind,
@@ -58,6 +62,7 @@ async def _serve(given: argparse.Namespace) -> None:
         answer=None if given.answer is None else lambda _: given.answer,
         on_request=log if given.log else None,
     )
+    server.behave(*[HANGS] * given.hangs)
     async with server:
         print(server.url, flush=True)
         await asyncio.Event().wait()

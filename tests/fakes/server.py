@@ -36,6 +36,7 @@ class FakeServer:
     def __init__(
         self,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         model: str = "fake-model",
         models: tuple[str, ...] | None = None,
@@ -54,7 +55,7 @@ class FakeServer:
         answer: Callable[[Seen], str] | None = None,
         on_request: Callable[[Seen], None] | None = None,
     ) -> None:
-        self.host = "127.0.0.1"
+        self.host = host
         self.port = port
         self.model = model
         self.models = models or (model,)
