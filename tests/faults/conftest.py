@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,9 @@ __all__ = ["bench", "cli"]
 
 
 def require(met: object, reason: str) -> None:
-    """Skip a test where its fault cannot be injected. CI can inject all, so there it is a failure."""
+    """Skip a test where its fault cannot be injected. CI's Linux can inject all, so there it is a failure."""
     if not met:
-        if os.environ.get("CI") == "true":
+        if os.environ.get("CI") == "true" and sys.platform == "linux":
             pytest.fail(reason)
         pytest.skip(reason)
 
