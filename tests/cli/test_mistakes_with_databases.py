@@ -1,7 +1,6 @@
 """A database that is missing, another's, too new, damaged, shut, held or on a full disk: one line each."""
 
 import asyncio
-import os
 import shlex
 import signal
 import sqlite3
@@ -16,6 +15,7 @@ import pytest
 from tests.cli.conftest import DISTLLM, Cli
 from tests.cli.here import Here, one_line, serving
 from tests.fakes.server import FakeServer
+from tests.faults.conftest import require, succeeds
 
 LOOKING = [["status"], ["status", "1"], ["status", "--watch"], ["results", "1"], ["query", "select 1"]]
 USING = [["submit", "papers", "--prompt", "What?"], ["resume"], ["cancel", "1"], ["db", "check"], *LOOKING]
@@ -194,16 +194,13 @@ def full(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of two megabytes, which is full but for what a database begins with."""
     place = tmp_path / "small"
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("this user may not mount a small disk")
+    require(succeeds("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place), "only Linux's root mounts a small disk")
     try:
         yield place
     finally:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only Linux's root mounts a small disk")
 def test_a_full_disk_is_one_line_and_nothing_is_lost(here: Here, full: Path) -> None:
     here.files.papers(8, words=25_000)
     here.files.write("workers.json", '{"workers": [{"id": "a", "type": "ollama", "model": "m"}]}')
