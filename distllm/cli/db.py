@@ -30,7 +30,7 @@ def show_path(db: Path) -> int:
 
 def upgrade_schema(db: Path) -> int:
     """Bring the database to the newest schema, and say what was done."""
-    _must_exist(db)
+    must_exist(db)
     before, newest = revision_of(db), revisions()[-1]
     if before == newest:
         out.print(safe(f"{db} has the newest schema ({newest}) already."), soft_wrap=True)
@@ -46,7 +46,7 @@ def upgrade_schema(db: Path) -> int:
 
 def check_database(db: Path, repair: bool, as_json: bool) -> int:
     """Look for faults, or mend them and look again; print a line for each finding. 1 if a fault is left."""
-    _must_exist(db)
+    must_exist(db)
     done = _repair(db) if repair else None
     findings = []
     for finding in check(db):
@@ -64,7 +64,7 @@ def check_database(db: Path, repair: bool, as_json: bool) -> int:
 
 def _repair(db: Path) -> str:
     """Mend what can be mended; return what was done."""
-    with _without_coordinator(db):
+    with without_coordinator(db, "then repair"):
         before = list(check(db))
         damage = next((each for each in before if each.level is Level.FAULT and each.about == "structure"), None)
         if damage is not None:
@@ -92,11 +92,11 @@ async def _mend(db: Path, before: list[Finding]) -> str:
 
 
 @contextmanager
-def _without_coordinator(db: Path) -> Iterator[None]:
+def without_coordinator(db: Path, remedy: str) -> Iterator[None]:
     """Be the only one who may move prompts, as a coordinator is."""
     lock = coordinator_lock(db)
     if not lock.try_acquire():
-        raise DistllmError(f"process {lock.holder()} works {db}: stop it (Ctrl-C there), then repair")
+        raise DistllmError(f"process {lock.holder()} works {db}: stop it (Ctrl-C there), {remedy}")
     try:
         yield
     finally:
@@ -105,7 +105,7 @@ def _without_coordinator(db: Path) -> Iterator[None]:
 
 def back_up_database(db: Path, target: Path) -> int:
     """Copy the database while it is in use."""
-    _must_exist(db)
+    must_exist(db)
     if revision_of(db) is None:
         raise DistllmError(f"{db} is empty: there is nothing to copy")
     ticker = Ticker()
@@ -122,6 +122,7 @@ def back_up_database(db: Path, target: Path) -> int:
     return 0
 
 
-def _must_exist(db: Path) -> None:
+def must_exist(db: Path) -> None:
+    """Raise DistllmError where there is no database: none is made to be cared for."""
     if not db.exists():
         raise DistllmError(f"there is no database {db} yet: `distllm submit` makes one, or name another with --db")

@@ -152,15 +152,21 @@ def complain(text: str) -> None:
 
 
 class Ticker:
-    """Progress: one line that is rewritten on a terminal, a new line now and then elsewhere."""
+    """Progress: one line that is rewritten on a terminal, a new line now and then elsewhere.
 
-    def __init__(self) -> None:
+    Nothing is shown in the first `quiet` seconds: what has ended by then needs no progress.
+    """
+
+    def __init__(self, quiet: float = 0.0) -> None:
+        self._quiet_until = time.monotonic() + quiet
         self._live = err.status("") if err.is_terminal else None
         self._last = ""
         self._printed_at = -PLAIN_LINE_EVERY_SECONDS
 
     def show(self, text: str) -> None:
         """Show where things stand."""
+        if time.monotonic() < self._quiet_until:
+            return
         if self._live is not None:
             # A string would be taken for Rich's markup, which has links.
             self._live.update(Text(safe(text)))

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, literal_column, or_, update
+from sqlalchemy import and_, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import ErrorClass, Outcome
 from distllm.domain.policy import Verdict
 from distllm.store.leases import Lease
 from distllm.store.sqlite import Tx
-from distllm.store.tables import attempts, readings, workers
+from distllm.store.tables import attempts, prompts, readings, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,18 @@ _END_COLUMNS = (
     "answer",
 )
 
+
+def _insert(columns: tuple[str, ...]) -> Insert:
+    """Nothing is told of a prompt that was pruned while it was in flight, cancelled and with its job."""
+    there = exists().where(prompts.c.id == bindparam("prompt_id"))
+    return upsert_into(attempts).from_select(columns, select(*map(bindparam, columns)).where(there))
+
+
 # Written with the next commit after sending; an attempt that ended before that is written whole by _ENDED.
-_BEGUN = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS}).on_conflict_do_nothing()
+_BEGUN = _insert(_SENT_COLUMNS).on_conflict_do_nothing()
 
 # A second report of an attempt must not relabel the first.
-_ended = upsert_into(attempts).values({name: bindparam(name) for name in _SENT_COLUMNS + _END_COLUMNS})
+_ended = _insert(_SENT_COLUMNS + _END_COLUMNS)
 _ENDED = _ended.on_conflict_do_update(
     index_elements=[attempts.c.id],
     set_={name: _ended.excluded[name] for name in _END_COLUMNS},

@@ -33,12 +33,15 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Database]:
-    """Open the database at `path` for writing; it is made, or brought to the newest schema, if need be."""
+async def open_database(path: Path, *, references: bool = True) -> AsyncIterator[Database]:
+    """Open the database at `path` for writing; it is made, or brought to the newest schema, if need be.
+
+    Without `references`, SQLite does not look after them (see `Writer`).
+    """
     if not path.parent.is_dir():
         raise DistllmError(f"the folder {path.parent} does not exist: make it, or name another file with --db")
     await asyncio.to_thread(upgrade, path)
-    writer = Writer(path)
+    writer = Writer(path, references=references)
     try:
         async with open_reader(path) as reader:
             yield Database(path, reader, writer)

@@ -25,7 +25,7 @@ class Repaired:
 
 
 _FORGET = delete(job_counters)
-_part = case((prompts.c.parent_id.is_(None), literal_column("0")), else_=literal_column("1"))
+PART = case((prompts.c.parent_id.is_(None), literal_column("0")), else_=literal_column("1"))
 _of_states = {state.value: func.sum(prompts.c.state == word(state)) for state in PromptState}
 # What an answer cost the job that asked it first has cost this one nothing.
 _of_tokens = {
@@ -37,12 +37,13 @@ _of_answers = {
     "unproven": func.coalesce(func.sum(results.c.proof == literal_column("'unproven'")), literal_column("0")),
     "reused": func.count(results.c.reused_from),
 }
-_counts = _of_states | _of_tokens | _of_answers
+COUNTS_OF_ROWS = _of_states | _of_tokens | _of_answers
+"""The counters as they are counted from prompts joined with their results, if any."""
 _COUNT_ALL = insert(job_counters).from_select(
-    ["job_id", "coordinator_id", "part", *_counts],
-    select(prompts.c.job_id, literal_column(str(SQLITE_COUNTERS)), _part, *_counts.values())
+    ["job_id", "coordinator_id", "part", *COUNTS_OF_ROWS],
+    select(prompts.c.job_id, literal_column(str(SQLITE_COUNTERS)), PART, *COUNTS_OF_ROWS.values())
     .join_from(prompts, results, results.c.prompt_id == prompts.c.id, isouter=True)
-    .group_by(prompts.c.job_id, _part),
+    .group_by(prompts.c.job_id, PART),
 )
 
 # A job that has something left to ask goes on.

@@ -69,7 +69,10 @@ _REPORTED = exists().where(
 )
 _REFUSE = (
     upsert_into(refusals)
-    .from_select(["prompt_id", "worker_id"], select(bindparam("prompt"), bindparam("refusing")).where(~_REPORTED))
+    .from_select(
+        ["prompt_id", "worker_id"],
+        select(prompts.c.id, bindparam("refusing")).where(prompts.c.id == bindparam("prompt"), ~_REPORTED),
+    )
     .on_conflict_do_nothing()
 )
 

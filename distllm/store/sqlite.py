@@ -30,6 +30,9 @@ TRY_SECONDS = 1.0
 
 SAY_AFTER_SECONDS = 5.0
 
+KEPT_LOG_BYTES = 16 * 2**20
+"""What is left of the write-ahead log on the disk once it begins anew; it is seldom longer."""
+
 logger = logging.getLogger("distllm")
 
 T = TypeVar("T")
@@ -101,10 +104,15 @@ def as_list(values: Iterable[object]) -> str:
 
 
 class Writer:
-    """The thread that owns the one writing connection. Opened by the first transaction."""
+    """The thread that owns the one writing connection. Opened by the first transaction.
 
-    def __init__(self, path: Path) -> None:
+    Without `references` SQLite does not see to it that what a row points at is there: it would look through all
+    prompts for each document that goes.
+    """
+
+    def __init__(self, path: Path, *, references: bool = True) -> None:
         self._path = path
+        self._references = references
         self._lock = writer_lock(path)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
@@ -161,6 +169,12 @@ class Writer:
                 self._connection.close()
             self._connection.close()
 
+    def _open(self) -> sqlite3.Connection:
+        connection = open_for_writing(self._path)
+        if self._references:
+            connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
     def _transact(self, transaction: Callable[[Tx], T]) -> T:
         began = time.monotonic()
         said = False
@@ -168,7 +182,7 @@ class Writer:
             while True:
                 # Free between the tries, so that other processes of distllm do not wait for this one too.
                 with self._lock:
-                    connection = self._connection = self._connection or _open_for_writing(self._path)
+                    connection = self._connection = self._connection or self._open()
                     if self._begin(connection, began):
                         return _commit(connection, transaction)
                 if not said and time.monotonic() - began >= SAY_AFTER_SECONDS:
@@ -177,7 +191,7 @@ class Writer:
                         "%s is held by another program; waiting up to %g s", self._path, BUSY_TIMEOUT_SECONDS
                     )
         except (sqlite3.Error, OSError) as error:
-            raise _store_error(self._path, error, time.monotonic() - began) from error
+            raise store_error(self._path, error, time.monotonic() - began) from error
 
     def _begin(self, connection: sqlite3.Connection, began: float) -> bool:
         """Begin; False where another program holds the file and there is time for another try."""
@@ -201,7 +215,8 @@ def _commit(connection: sqlite3.Connection, transaction: Callable[[Tx], T]) -> T
     return value
 
 
-def _open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection that keeps what is committed, also when the power goes; references are not looked after."""
     connection = sqlite3.connect(
         path,
         timeout=TRY_SECONDS,
@@ -209,12 +224,12 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=512,
     )
-    for setting in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", f"journal_size_limit={KEPT_LOG_BYTES}"):
         connection.execute(f"PRAGMA {setting}")
     return connection
 
 
-def _store_error(path: Path, error: Exception, seconds: float) -> StoreError:
+def store_error(path: Path, error: Exception, seconds: float) -> StoreError:
     said = str(error)
     passing = False
     if "locked" in said:

@@ -131,6 +131,16 @@ job_documents = _table(
     _text("path"),
     Index(None, "job_id", "document_id"),
 )
+# What needs a document or a reading, for those that nothing needs any more.
+_OF_DOCUMENT = text("document_id IS NOT NULL")
+_OF_READING = text("reading_id IS NOT NULL")
+Index(
+    "ix_job_documents_document",
+    job_documents.c.document_id,
+    sqlite_where=_OF_DOCUMENT,
+    postgresql_where=_OF_DOCUMENT,
+)
+Index("ix_job_documents_reading", job_documents.c.reading_id, sqlite_where=_OF_READING, postgresql_where=_OF_READING)
 
 templates = _table(
     "templates",
@@ -163,6 +173,7 @@ readings = _table(
     Index(None, "model", "prefix_hash", unique=True),
     CheckConstraint("(document_id IS NULL) = (system IS NOT NULL)", name="source"),
 )
+Index("ix_readings_document", readings.c.document_id, sqlite_where=_OF_DOCUMENT, postgresql_where=_OF_DOCUMENT)
 
 # The hot table. `tokens` is the context window that a prompt needs: what is sent, estimated from above,
 # and its answer's `max_tokens`, which is the template's unless the prompt has one of its own. `worker_id` is the
@@ -217,6 +228,9 @@ Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED, postg
 _PART = text("parent_id IS NOT NULL")
 Index("ix_prompts_parent", prompts.c.parent_id, sqlite_where=_PART, postgresql_where=_PART)
 Index("ix_prompts_job", prompts.c.job_id, prompts.c.document_id)
+# The readings of all others are those of their job's files.
+_OWN_READING = text("document_id IS NULL OR parent_id IS NOT NULL")
+Index("ix_prompts_own_reading", prompts.c.reading_id, sqlite_where=_OWN_READING, postgresql_where=_OWN_READING)
 
 # A worker that cannot take a prompt whatever is tried, so that it is not offered to it again.
 refusals = _table(

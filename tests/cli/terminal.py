@@ -25,6 +25,7 @@ class Terminal:
     """What a command has written so far."""
 
     process: Process
+    descriptor: int
     written: bytearray = field(default_factory=bytearray)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,6 +47,10 @@ class Terminal:
             while words not in self.text:
                 self.changed.clear()
                 await self.changed.wait()
+
+    def enter(self, line: str) -> None:
+        """Type a line."""
+        os.write(self.descriptor, f"{line}\n".encode())
 
     async def end(self, seconds: float = 5.0) -> None:
         """Wait until everything that was written is here."""
@@ -77,7 +82,7 @@ async def on_terminal(
         start_new_session=True,
     )
     os.close(theirs)
-    terminal = Terminal(process)
+    terminal = Terminal(process, ours)
     loop = asyncio.get_running_loop()
 
     def read() -> None:

@@ -25,8 +25,10 @@ from distllm.store.control import (
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import claim, reclaim, release, release_strangers
 from distllm.store.reads import Reader
+from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
+from distllm.store.sweeps import DOCUMENTS, DOOMED_ATTEMPTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
 from tests.store.store_kit import MODEL, NOW, Store, add_job, end, paper, split
 
 # Only these are short, however long the table is.
@@ -175,6 +177,39 @@ def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[S
         if not text.startswith(("INSERT INTO coordinators", "INSERT INTO workers")):
             steps = plan(connection, text, values)
             assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+
+
+def prune(store: Store) -> None:
+    """Everything that pruning does, whatever there is to find."""
+    store.rows("PRAGMA foreign_keys=OFF")
+    store.rows("UPDATE jobs SET finished_at = ? WHERE id = 1", NOW)
+    for sweep in (DOOMED_ATTEMPTS, OLD_ATTEMPTS, SAMPLES, READINGS, DOCUMENTS):
+        store.write(lambda tx, sweep=sweep: sweep_some(tx, sweep, 5, NOW + 1, [1]))
+    while store.write(lambda tx: remove_some(tx, 1, NOW + 1)) is not None:
+        pass
+
+
+def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    prune(store)
+    written = {text: values for text, values in connection.seen.items() if ":" in text}
+    assert sum(text.startswith("DELETE") for text in written) == 12
+    sqlite3.Connection.execute(connection, "PRAGMA foreign_keys=OFF")
+    for text, values in written.items():
+        steps = plan(connection, text, values)
+        # Only lists that are given, and the rows that a step has found, are read whole.
+        whole = [step for step in steps if re.match(r"SCAN (?!json_each|anon|family|\(subquery)", step)]
+        assert not whole, f"{text}\n{steps}"
+
+
+def test_what_needs_a_document_or_a_reading_is_found_by_its_index(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    prune(store)
+    needed = ("ix_job_documents_reading", "ix_prompts_own_reading")
+    for sweep, indexes in ((READINGS, needed), (DOCUMENTS, (*needed, "ix_job_documents_document"))):
+        steps = named(connection, sweep.page)
+        assert all(any(index in step for step in steps) for index in indexes), steps
+        assert f"SEARCH {sweep.name} USING INTEGER PRIMARY KEY (rowid>?)" in steps, steps
 
 
 def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: tuple[Store, Recorder]) -> None:

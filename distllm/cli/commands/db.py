@@ -68,3 +68,31 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the 
     from distllm.cli.db import back_up_database
 
     finish(back_up_database(given.db, file))
+
+
+@db.command()
+def prune(
+    older_than: Annotated[
+        int, typer.Option(metavar="DAYS", min=1, max=36_500, help="Only of jobs that ended longer ago than that.")
+    ] = 30,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Remove these jobs whole: their prompts and ANSWERS go too.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    vacuum: Annotated[
+        bool, typer.Option("--vacuum", help="Then shrink the file; only while nobody works the database.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing jobs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the database smaller, also while it is worked. No answer goes unless you say --jobs.
+
+    What nobody reads any more goes: attempts that failed, were lost or came too late, samples of workers, and
+    texts that no job needs. Each prompt keeps one attempt: the one that its answer is from, or else the newest
+    that failed. The column `attempts` of the views counts what is kept, so it says 1 from then on.
+
+    Example: `distllm db prune --older-than 90 --dry-run`
+    """
+    from distllm.cli.prune import Pruning, prune_database
+
+    finish(prune_database(given.db, Pruning(older_than, jobs, dry_run, vacuum, yes, as_json)))
