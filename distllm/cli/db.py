@@ -10,8 +10,9 @@ from pathlib import Path
 
 from distllm.cli.screen import Ticker, count, err, out, safe, tell
 from distllm.domain.errors import DistllmError
+from distllm.domain.text import size_in_words
 from distllm.store.backup import back_up
-from distllm.store.checkup import Finding, Level, check, size_in_words
+from distllm.store.checkup import Finding, Level, check
 from distllm.store.locks import coordinator_lock, coordinator_pid
 from distllm.store.migrate import revision_of, revisions, upgrade
 

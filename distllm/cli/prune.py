@@ -16,7 +16,7 @@ from distllm.cli.db import must_exist, without_coordinator
 from distllm.cli.screen import Ticker, count, out, tell
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
-from distllm.store.checkup import size_in_words
+from distllm.domain.text import size_in_words
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 from distllm.store.reads import open_reader

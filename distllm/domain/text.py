@@ -13,3 +13,15 @@ def shown(text: str) -> str:
     Half a surrogate pair, which cannot be written, is U+FFFD.
     """
     return _HALVES.sub("\ufffd", _OBEYED.sub("", text.replace("\r\n", "\n")))
+
+
+def size_in_words(count: int) -> str:
+    """A number of bytes as people say it."""
+    if count < 1000:
+        return f"{count} bytes"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"

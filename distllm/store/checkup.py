@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from distllm.domain.text import size_in_words
 from distllm.store.filesystems import filesystem_of
 from distllm.store.locks import coordinator_pid
 from distllm.store.migrate import DAMAGED, revision_of, revisions
@@ -203,15 +204,3 @@ def _listed(noun: str, ids: Sequence[int]) -> str:
     named = ", ".join(str(each) for each in ids[:MOST_NAMED])
     more = f" and {len(ids) - MOST_NAMED:,} more" if len(ids) > MOST_NAMED else ""
     return f"{noun}{'s' if len(ids) > 1 else ''} {named}{more}"
-
-
-def size_in_words(count: int) -> str:
-    """A number of bytes as people say it."""
-    if count < 1000:
-        return f"{count} bytes"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 1000:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1000:.1f} TB"

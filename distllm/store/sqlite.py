@@ -22,6 +22,7 @@ from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite as dialect
 
 from distllm.domain.errors import DistllmError
+from distllm.domain.text import size_in_words
 from distllm.store.locks import FileLock
 from distllm.store.migrate import BUSY_TIMEOUT_SECONDS
 
@@ -31,7 +32,10 @@ TRY_SECONDS = 1.0
 SAY_AFTER_SECONDS = 5.0
 
 KEPT_LOG_BYTES = 16 * 2**20
-"""What is left of the write-ahead log on the disk once it begins anew; it is seldom longer."""
+"""What stays of the write-ahead log on the disk once it begins anew; SQLite empties it before it is longer."""
+
+LONGEST_LOG_BYTES = 2**30
+"""How long the log may grow while a program that reads keeps it from being emptied."""
 
 logger = logging.getLogger("distllm")
 
@@ -183,6 +187,7 @@ class Writer:
                 # Free between the tries, so that other processes of distllm do not wait for this one too.
                 with self._lock:
                     connection = self._connection = self._connection or self._open()
+                    self._bound_log(connection)
                     if self._begin(connection, began):
                         return _commit(connection, transaction)
                 if not said and time.monotonic() - began >= SAY_AFTER_SECONDS:
@@ -192,6 +197,23 @@ class Writer:
                     )
         except (sqlite3.Error, OSError) as error:
             raise store_error(self._path, error, time.monotonic() - began) from error
+
+    def _bound_log(self, connection: sqlite3.Connection) -> None:
+        """Empty the log if it is too long; StoreError where a reader is in the way.
+
+        Who must go may write all the same: what has ended then is worth more than the room.
+        """
+        log = self._path.with_name(self._path.name + "-wal")
+        length = log.stat().st_size if log.exists() else 0
+        if length <= LONGEST_LOG_BYTES or self._wait_until < math.inf:
+            return
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise StoreError(
+                f"the write-ahead log of {self._path} has {size_in_words(length)}, and a program that has begun to "
+                "read the database and does not end keeps it from being emptied: close that program",
+                passing=True,
+            )
 
     def _begin(self, connection: sqlite3.Connection, began: float) -> bool:
         """Begin; False where another program holds the file and there is time for another try."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distllm.domain.errors import DistllmError
-from distllm.store.checkup import open_to_look, size_in_words
+from distllm.domain.text import size_in_words
+from distllm.store.checkup import open_to_look
 from distllm.store.sqlite import open_for_writing, store_error, writer_lock
 
 STEPS_BETWEEN = 10_000

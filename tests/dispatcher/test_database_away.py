@@ -11,6 +11,7 @@ import pytest
 from distllm.dispatcher import coordinator as coordinators
 from distllm.store import sqlite
 from tests.dispatcher.conftest import Bench, paper, store_job
+from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
 
 
@@ -70,6 +71,58 @@ async def test_a_full_database_pauses_the_leasing_and_loses_nothing(bench: Bench
         assert len(server.requests) == 8
     assert len([text for text in bench.said() if "full" in text]) == 1
     assert bench.rows("SELECT count(*), min(length(answer)) FROM results") == [(8, len(answer))]
+    bench.assert_consistent()
+
+
+async def test_a_reader_that_does_not_end_pauses_the_leasing_until_it_does(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_job(bench.database, [paper(n) for n in range(12)], ["What?"])
+    log = bench.database.path.with_name("bench.db-wal")
+    longest = log.stat().st_size + 50_000
+    monkeypatch.setattr(sqlite, "LONGEST_LOG_BYTES", longest)
+    async with FakeServer() as server:
+        with closing(sqlite3.connect(bench.database.path)) as reader:
+            cursor = reader.execute("SELECT id FROM prompts")
+            cursor.fetchone()
+            run = asyncio.create_task(bench.work(server))
+            await until(bench.said)
+            asked = len(server.requests)
+            await asyncio.wait([run], timeout=0.5)
+            assert not run.done()
+            assert len(server.requests) <= asked + 1 < 12
+            # What was in flight waits in memory, and the log does not grow.
+            assert longest < log.stat().st_size < longest + 100_000
+            cursor.close()
+        await run
+        assert len(server.requests) == 12
+    [said] = bench.said()
+    assert "keeps it from being emptied: close that program (waiting; nothing is lost)" in said
+    assert log.stat().st_size < longest
+    assert bench.rows("SELECT count(*) FROM results") == [(12,)]
+    bench.assert_consistent()
+
+
+async def test_told_to_stop_it_writes_what_has_ended_also_beside_a_reader_that_does_not_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_job(bench.database, [paper(n) for n in range(4)], ["What?"])
+    async with FakeServer() as server, bench.coordinator(server) as coordinator:
+        server.behave(HELD)
+        with closing(sqlite3.connect(bench.database.path)) as reader:
+            cursor = reader.execute("SELECT id FROM prompts")
+            cursor.fetchone()
+            run = asyncio.create_task(coordinator.run(lambda _: True))
+            await server.until(lambda: len(server.requests) == 1)
+            monkeypatch.setattr(sqlite, "LONGEST_LOG_BYTES", 1)
+            server.release()
+            await until(bench.said)
+            coordinator.stop()
+            coordinator.abort()
+            async with asyncio.timeout(10):
+                await run
+            cursor.close()
+    assert bench.rows("SELECT count(*) FROM results") == [(1,)]
     bench.assert_consistent()
 
 

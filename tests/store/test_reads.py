@@ -1,14 +1,21 @@
 """Reading, for people and for programs: nothing that reads can change or create a database."""
 
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.models import ErrorClass
-from distllm.store.fleet import retire
-from distllm.store.reads import open_reader
+from distllm.domain.policy import Failed
+from distllm.insights import own_prompts, papers
+from distllm.store import exports
+from distllm.store.fleet import register, retire
+from distllm.store.reads import Reader, open_reader
 from tests.store.store_kit import NOW, Store, add_job, end, paper
+from tests.store.test_requests import batch
 
 
 async def test_looking_never_creates_a_database(tmp_path: Path) -> None:
@@ -59,3 +66,48 @@ async def test_the_pace_is_that_of_the_newest_coordinator(store: Store) -> None:
         store.write(lambda tx: retire(tx, me, NOW + 70))
         assert (await reader.recent_attempts())["ended"] == 0
     assert held == {(sent[1].lease.prompt_id, 1)}
+
+
+def log_is_emptied(store: Store) -> bool:
+    """Write, and try to empty the log: nobody may hold what was before."""
+    store.write(lambda tx: register(tx, "here", 1, NOW))
+    with closing(sqlite3.connect(store.path, timeout=0)) as connection:
+        busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return not busy
+
+
+def every_iterator(reader: Reader, job: int) -> list[AsyncIterator[object]]:
+    return [
+        papers(reader, job, None, None),
+        own_prompts(reader, job + 1),
+        exports.file_pages(reader, job, 1),
+        exports.loose_prompt_pages(reader, job + 1),
+        exports.failure_pages(reader, job),
+        exports.unreadable_pages(reader, job),
+    ]
+
+
+async def test_nobody_who_reads_on_keeps_the_log_from_being_emptied(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distllm.store.reads.PAGE_ROWS", 1)
+    monkeypatch.setattr(exports, "PAGE_ROWS", 1)
+    scans = [paper("", data=data, problem="no text") for data in (b"scan 1", b"scan 2")]
+    job = add_job(store, ["one", "two", *scans], ["findings", "limits"])
+    batch(store, "key", ["Why?", "How?"])
+    me, worker = store.coordinator(), store.worker("studio")
+    while group := store.take(me, worker):
+        for lease in group.leases:
+            store.settle(end(store.send(me, worker, lease), ErrorClass.BROKEN, judged=Failed()))
+    async with open_reader(store.path) as reader:
+        for iterator in every_iterator(reader, job):
+            assert await anext(iterator)
+            assert log_is_emptied(store)
+            assert await anext(iterator)
+        await reader.changes()
+        await reader.jobs()
+        assert log_is_emptied(store)
+        # A statement in its midst is what holds the log: this test can tell.
+        async with reader._connection.execute("SELECT id FROM prompts") as cursor:
+            await cursor.fetchone()
+            assert not log_is_emptied(store)

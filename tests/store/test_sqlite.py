@@ -224,3 +224,57 @@ async def test_a_writer_whose_folder_has_gone_says_so_and_ends_in_silence(path: 
         await writer.run(lambda tx: register(tx, "here", 2, NOW))
     # What its thread raised would be a warning, and so fail here.
     await writer.close()
+
+
+def log_bytes(path: Path) -> int:
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+def much(tx: Tx) -> None:
+    """More than SQLite waits for before it empties the log."""
+    for number in range(120):
+        register(tx, "h" * 40_000, number, NOW)
+
+
+async def test_a_log_that_a_reader_has_made_long_is_cut_once_the_reader_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "KEPT_LOG_BYTES", 100_000)
+    writer = Writer(path)
+    await writer.run(lambda tx: register(tx, "here", 1, NOW))
+    with closing(sqlite3.connect(path)) as reader:
+        cursor = reader.execute("SELECT name FROM sqlite_master")
+        cursor.fetchone()
+        for _ in range(3):
+            await writer.run(much)
+        assert log_bytes(path) > 12_000_000
+        cursor.close()
+    for _ in range(2):
+        await writer.run(lambda tx: register(tx, "here", 1, NOW))
+    assert log_bytes(path) <= 100_000
+    await writer.close()
+
+
+async def test_beyond_its_bound_the_log_is_emptied_or_nothing_is_written(
+    path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LONGEST_LOG_BYTES", 100_000)
+    for number in range(4):
+        await writer.run(lambda tx, number=number: register(tx, "here", number, NOW))
+    with closing(sqlite3.connect(path)) as reader:
+        cursor = reader.execute("SELECT id FROM coordinators")
+        cursor.fetchone()
+        await writer.run(much)
+        with pytest.raises(StoreError, match=r"write-ahead log .* close that program") as raised:
+            await writer.run(lambda tx: register(tx, "here", 1, NOW))
+        assert raised.value.passing
+        length = log_bytes(path)
+        # Who must go has its last word.
+        writer.hurry(5.0)
+        await writer.run(lambda tx: register(tx, "last", 1, NOW))
+        assert log_bytes(path) > length
+        writer.hurry(None)
+        cursor.close()
+    await writer.run(lambda tx: register(tx, "after", 1, NOW))
+    assert log_bytes(path) < length
+    assert rows_of(path, "SELECT host FROM coordinators ORDER BY id DESC LIMIT 2") == [("after",), ("last",)]
