@@ -82,6 +82,10 @@ async def _mend(db: Path, before: list[Finding]) -> str:
     async with open_database(db) as database:
         done = await database.write(lambda tx: repair(tx, time.time()))
     said = [f"{count(done.leases, 'lease')} given back"]
+    if done.attempts:
+        said.append(f"{count(done.attempts, 'attempt')} ended that nobody waits for")
+    if done.waiting:
+        said.append(f"{count(done.waiting, 'prompt')} made to wait for the right number of parts")
     wrong = sum(each.about == "counters" for each in before)
     if wrong:
         said.append(f"{count(wrong, 'counter')} counted anew")

@@ -23,6 +23,7 @@ from distllm.store.truths import (
     JOBS_THAT_END_WRONGLY,
     PROMISES,
     VIEWS,
+    WAITS_WRONGLY,
 )
 
 LONG_WAL_BYTES = 256 * 2**20
@@ -54,7 +55,7 @@ def check(path: Path) -> Iterator[Finding]:
     """Look at everything, the quickest first. Raises DistllmError if the file is no database of distllm's."""
     revision = revision_of(path)
     yield from _place(path)
-    yield _sqlite(path)
+    yield sqlite_finding(path)
     if revision != revisions()[-1]:
         text = f"{revision or 'none'}, and this program's is {revisions()[-1]}; run: distllm db upgrade"
         yield Finding(Level.FAULT, "schema", text)
@@ -100,9 +101,10 @@ def _place(path: Path) -> Iterator[Finding]:
         yield Finding(Level.FINE, "size", text)
 
 
-def _sqlite(path: Path) -> Finding:
-    version = sqlite3.sqlite_version
-    if has_wal_reset_bug():
+def sqlite_finding(path: Path, numbers: tuple[int, ...] = sqlite3.sqlite_version_info) -> Finding:
+    """Whether a version of SQLite can be trusted with a database that several programs use."""
+    version = ".".join(map(str, numbers))
+    if has_wal_reset_bug(numbers):
         text = (
             f"{version} can damage a file that two programs write at once (mended in 3.51.3); distllm's own processes "
             f"take turns by the lock {path.name}-writer, so let no other program write"
@@ -164,6 +166,7 @@ def _content(connection: sqlite3.Connection) -> Iterator[Finding]:
         wrong = list(_wrong_counters(connection))
         ended = [job for (job,) in connection.execute(JOBS_THAT_END_WRONGLY)]
         broken = [(text, [row[0] for row in connection.execute(find)]) for text, find in PROMISES.items()]
+        waiting = [prompt for (prompt,) in connection.execute(WAITS_WRONGLY)]
     finally:
         connection.execute("COMMIT")
     for job, text in wrong:
@@ -176,6 +179,10 @@ def _content(connection: sqlite3.Connection) -> Iterator[Finding]:
     for text, ids in broken:
         if ids:
             yield Finding(Level.FAULT, "prompts", f"{text}: {_listed('prompt', ids)}; {DAMAGED}")
+    if waiting:
+        wait = "wait" if len(waiting) > 1 else "waits"
+        text = f"{_listed('prompt', waiting)} {wait} for another number of parts than are unfinished"
+        yield Finding(Level.FAULT, "parts", f"{text}; run: {RECOUNT}", repairable=True)
     if not any(ids for _, ids in broken):
         yield Finding(Level.FINE, "prompts", "each is in one state, and what is done has one result")
 

@@ -6,10 +6,10 @@ from sqlalchemy import case, delete, exists, func, insert, literal_column, selec
 
 from distllm.domain.states import PromptState
 from distllm.store.leases import SQLITE_COUNTERS, reclaim
-from distllm.store.sql import LEASED, PENDING, word
+from distllm.store.sql import DONE, LEASED, PENDING, word
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import FINISH
-from distllm.store.tables import job_counters, jobs, prompts, results
+from distllm.store.tables import attempts, job_counters, jobs, prompts, results
 
 NOBODY = 0
 """No coordinator has this id, so whatever is leased is leased by another."""
@@ -17,9 +17,14 @@ NOBODY = 0
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """How many leases were given back, and how many jobs went on or ended."""
+    """How much was mended: leases given back, attempts that nobody waits for ended, counts of parts set right.
+
+    And the jobs that go on or have ended since.
+    """
 
     leases: int
+    attempts: int
+    waiting: int
     reopened: int
     ended: int
 
@@ -46,6 +51,18 @@ _COUNT_ALL = insert(job_counters).from_select(
     .group_by(prompts.c.job_id, PART),
 )
 
+_OPEN_ATTEMPTS = select(func.count()).select_from(attempts).where(attempts.c.outcome.is_(None))
+
+# What waits for parts waits for as many as are unfinished.
+_part_of = prompts.alias("part")
+_unfinished = (
+    select(func.count())
+    .where(_part_of.c.parent_id == prompts.c.id, _part_of.c.state != DONE)
+    .correlate(prompts)
+    .scalar_subquery()
+)
+_WAIT_RIGHTLY = update(prompts).where(prompts.c.waits_for != _unfinished).values(waits_for=_unfinished)
+
 # A job that has something left to ask goes on.
 _REOPEN = (
     update(jobs)
@@ -60,11 +77,13 @@ _OPEN = select(jobs.c.id).where(jobs.c.finished_at.is_(None), jobs.c.submitted_a
 
 def repair(tx: Tx, now: float) -> Repaired:
     """Give back all leases, count anew, and end or reopen jobs by what is left of them."""
+    open_attempts = tx.value(_OPEN_ATTEMPTS, {})
     leases = reclaim(tx, NOBODY, now)
+    waiting = tx.run(_WAIT_RIGHTLY, {})
     tx.run(_FORGET, {})
     tx.run(_COUNT_ALL, {})
     reopened = tx.run(_REOPEN, {})
     ended = 0
     for (job_id,) in tx.rows(_OPEN, {}):
         ended += tx.run(FINISH, {"job": job_id, "now": now})
-    return Repaired(leases, reopened, ended)
+    return Repaired(leases, open_attempts, waiting, reopened, ended)

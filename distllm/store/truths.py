@@ -21,11 +21,12 @@ PROMISES = {
     "results have both a source and an attempt, or neither": (
         "SELECT prompt_id FROM results WHERE (reused_from IS NULL) = (attempt_id IS NULL)"
     ),
-    "prompts wait for another number of parts than they have unfinished": (
-        "SELECT p.id FROM prompts p WHERE p.waits_for <> "
-        "(SELECT count(*) FROM prompts c WHERE c.parent_id = p.id AND c.state <> 'done')"
-    ),
 }
+
+WAITS_WRONGLY = """
+SELECT p.id FROM prompts p
+ WHERE p.waits_for <> (SELECT count(*) FROM prompts c WHERE c.parent_id = p.id AND c.state <> 'done') ORDER BY p.id
+"""
 
 JOBS_THAT_END_WRONGLY = """
 SELECT j.id FROM jobs j

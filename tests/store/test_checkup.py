@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distllm.store.checkup import Finding, Level, check
+from distllm.store import checkup
+from distllm.store.checkup import Finding, Level, check, sqlite_finding
 from distllm.store.locks import coordinator_lock
 from distllm.store.repair import Repaired, repair
 from tests.store.store_kit import NOW, Store, add_job, assert_consistent, end, split
@@ -58,13 +59,13 @@ def test_leases_are_fine_while_their_coordinator_lives(used: Store) -> None:
 
 def test_a_repair_gives_leases_back_and_changes_no_counter(used: Store) -> None:
     before = used.rows("SELECT * FROM job_progress")
-    assert mend(used) == Repaired(leases=1, reopened=0, ended=0)
+    assert mend(used) == Repaired(leases=1, attempts=1, waiting=0, reopened=0, ended=0)
     after = used.rows("SELECT * FROM job_progress")
     assert after != before
     assert used.value("SELECT leased FROM job_progress") == 0
     assert faults(used.path) == {}
     assert_consistent(used.connection)
-    assert mend(used) == Repaired(leases=0, reopened=0, ended=0)
+    assert mend(used) == Repaired(leases=0, attempts=0, waiting=0, reopened=0, ended=0)
     assert used.rows("SELECT * FROM job_progress") == after
 
 
@@ -109,13 +110,39 @@ def test_a_job_that_ended_too_early_goes_on_and_one_too_late_ends(used: Store) -
     assert faults(used.path) == {}
 
 
+def test_an_attempt_that_a_dead_coordinator_left_open_is_found_and_ended(used: Store) -> None:
+    mend(used)
+    used.rows("UPDATE attempts SET outcome = NULL, finished_at = NULL WHERE outcome = 'lost'")
+    assert "0 prompts are leased and 1 attempts open" in faults(used.path)["leases"]
+    assert mend(used) == Repaired(leases=0, attempts=1, waiting=0, reopened=0, ended=0)
+    assert faults(used.path) == {}
+    assert used.value("SELECT count(*) FROM attempts WHERE outcome = 'lost'") == 1
+
+
+@pytest.mark.parametrize("waits_for", [0, 1, 7])
+def test_a_prompt_that_waits_for_the_wrong_number_of_parts_is_named_and_set_right(used: Store, waits_for: int) -> None:
+    mend(used)
+    [(parent,)] = used.rows("SELECT id FROM prompts WHERE waits_for = 2")
+    used.rows("UPDATE prompts SET waits_for = ? WHERE id = ?", waits_for, parent)
+    assert f"prompt {parent} waits for another number of parts" in faults(used.path)["parts"]
+    assert mend(used).waiting == 1
+    assert used.prompt(parent, "waits_for") == (2,)
+    assert faults(used.path) == {}
+
+
+def test_a_prompt_without_parts_that_waits_for_some_is_asked_again(used: Store) -> None:
+    mend(used)
+    used.rows("UPDATE prompts SET waits_for = 7 WHERE state = 'pending' AND parent_id IS NULL AND waits_for = 0")
+    assert mend(used).waiting > 0
+    assert used.take(used.coordinator(), used.worker("w"), now=NOW + 99) is not None
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         ("DELETE FROM results WHERE prompt_id = (SELECT min(prompt_id) FROM results)", "done without a result"),
         ("UPDATE results SET reused_from = 1", "both a source and an attempt"),
         ("UPDATE attempts SET outcome = 'stale' WHERE outcome = 'done'", "were not given by their attempt"),
-        ("UPDATE prompts SET waits_for = 7 WHERE state = 'pending' AND parent_id IS NULL", "another number of parts"),
     ],
 )
 def test_a_broken_promise_is_named_with_the_prompts(used: Store, damage: str, said: str) -> None:
@@ -147,3 +174,19 @@ def test_an_older_schema_is_a_fault_that_names_the_command(tmp_path: Path) -> No
     assert list(check(path))[-1] == Finding(Level.FAULT, "schema", faults(path)["schema"])
     assert "distllm db upgrade" in faults(path)["schema"]
     assert path.stat().st_size == 0
+
+
+def test_a_long_log_is_told_of(used: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {each.about: each for each in check(used.path)}["size"]
+    assert size.level is Level.FINE
+    monkeypatch.setattr(checkup, "LONG_WAL_BYTES", 1_000)
+    size = {each.about: each for each in check(used.path)}["size"]
+    assert size.level is Level.NOTE
+    assert "write-ahead log; a program that reads for long keeps it from being emptied: close it" in size.text
+
+
+def test_a_version_of_sqlite_that_can_damage_a_file_is_told_of(path: Path) -> None:
+    bad = sqlite_finding(path, (3, 46, 1))
+    assert bad.level is Level.NOTE
+    assert "3.46.1 can damage a file that two programs write at once" in bad.text
+    assert sqlite_finding(path, (3, 51, 3)) == Finding(Level.FINE, "SQLite", "3.51.3")

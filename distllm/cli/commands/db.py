@@ -46,7 +46,7 @@ def upgrade() -> None:
 @db.command()
 def check(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Count anew, and give back leases that nobody holds.")
+        bool, typer.Option("--repair", help="Count anew, and take back what nobody holds.")
     ] = False,
     as_json: Json = False,
 ) -> None:
