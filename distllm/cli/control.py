@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import Ticker, count, out, safe
+from distllm.cli.screen import Ticker, count, out, print_json, safe
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError, UsageError
-from distllm.store.control import cancel_some, pause, request_cancel, retry_some, retry_truncated
+from distllm.store.control import Room, cancel_some, pause, request_cancel, retry_some, retry_truncated
 from distllm.store.database import Database, open_database
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import open_reader
@@ -19,71 +19,89 @@ from distllm.store.sqlite import Tx
 _now = Clock().now
 
 
-def pause_job(db: Path, job_id: int) -> int:
+def pause_job(db: Path, job_id: int, as_json: bool) -> int:
     """Lease nothing more of a job; what is in flight ends."""
-    return asyncio.run(_pause(db, job_id))
+    return asyncio.run(_pause(db, job_id, as_json))
 
 
-def cancel_job(db: Path, job_id: int) -> int:
+def cancel_job(db: Path, job_id: int, as_json: bool) -> int:
     """End a job now; what is answered is kept."""
-    return asyncio.run(_cancel(db, job_id))
+    return asyncio.run(_cancel(db, job_id, as_json))
 
 
-def retry_job(db: Path, config: Path | None, job_id: int, *, truncated: bool) -> int:
+def retry_job(db: Path, config: Path | None, job_id: int, *, truncated: bool, as_json: bool) -> int:
     """Put what failed back to pending, or what was cut."""
     if truncated:
-        return asyncio.run(_retry_truncated(db, Config.load(config), job_id))
-    return asyncio.run(_retry(db, job_id))
+        return asyncio.run(_retry_truncated(db, Config.load(config), job_id, as_json))
+    return asyncio.run(_retry(db, job_id, as_json))
 
 
-async def _pause(db: Path, job_id: int) -> int:
+async def _pause(db: Path, job_id: int, as_json: bool) -> int:
     async with _job(db, job_id) as (database, job):
-        if await database.write(lambda tx: pause(tx, job_id, _now())):
-            ending = f"; what is in flight ends ({job['leased']})" if job["leased"] else ""
-            out.print(f"Job {job_id} is paused{ending}. Go on with: distllm resume {job_id}")
-        else:
+        paused = await database.write(lambda tx: pause(tx, job_id, _now()))
+        if not paused:
             job = await database.read.job(job_id) or job
             _refuse_unless(job, "paused")
-            out.print(f"Job {job_id} is paused already. Go on with: distllm resume {job_id}")
+    if as_json:
+        print_json({"job_id": job_id, "state": "paused", "changed": paused, "in_flight": job["leased"]})
+    elif paused:
+        ending = f"; what is in flight ends ({job['leased']})" if job["leased"] else ""
+        out.print(f"Job {job_id} is paused{ending}. Go on with: distllm resume {job_id}")
+    else:
+        out.print(f"Job {job_id} is paused already. Go on with: distllm resume {job_id}")
     return 0
 
 
-async def _cancel(db: Path, job_id: int) -> int:
+async def _cancel(db: Path, job_id: int, as_json: bool) -> int:
     async with _job(db, job_id) as (database, job):
-        if not await database.write(lambda tx: request_cancel(tx, job_id, _now())):
+        changed = await database.write(lambda tx: request_cancel(tx, job_id, _now()))
+        if not changed:
             _refuse_unless(job, "cancelled", unended=True)
         await _in_steps(database, lambda tx: cancel_some(tx, job_id, _now()), "cancelled")
         job = await database.read.job(job_id) or job
+    if as_json:
+        facts = {"done": job["done"], "failed": job["failed"], "cancelled": job["cancelled"]}
+        print_json({"job_id": job_id, "state": job["state"], "changed": changed} | facts)
+    else:
         out.print(
             safe(f"Job {job_id} is cancelled: {count(job['done'], 'answer')} kept, {job['cancelled']:,} not asked")
         )
     return 0
 
 
-async def _retry(db: Path, job_id: int) -> int:
+async def _retry(db: Path, job_id: int, as_json: bool) -> int:
     async with _job(db, job_id) as (database, job):
         _refuse_cancelled(job)
         again = await _in_steps(database, lambda tx: retry_some(tx, job_id, _now()), "put back")
-        if again:
-            _say_waiting(db, job_id, again)
-        else:
-            out.print(f"Job {job_id} has no failed prompts.")
+    if as_json:
+        _print_retried(db, job_id, Room(again, 0))
+    elif again:
+        _say_waiting(db, job_id, again)
+    else:
+        out.print(f"Job {job_id} has no failed prompts.")
     return 0
 
 
-async def _retry_truncated(db: Path, config: Config, job_id: int) -> int:
+async def _retry_truncated(db: Path, config: Config, job_id: int, as_json: bool) -> int:
     async with _job(db, job_id) as (database, job):
         _refuse_cancelled(job)
         names = next((group for group in config.aliases() if job["model"] in group), ())
         room = await database.write(lambda tx: retry_truncated(tx, job_id, names, _now()))
-        if room.left:
-            text = "kept as it is" if room.left == 1 else "kept as they are"
-            out.print(f"{count(room.left, 'answer')} {text}: no context window here has room for a longer one.")
-        if room.again:
-            _say_waiting(db, job_id, room.again)
-        elif not room.left:
-            out.print(f"Job {job_id} has no answers that were cut at their token limit.")
+    if as_json:
+        _print_retried(db, job_id, room)
+        return 0
+    if room.left:
+        text = "kept as it is" if room.left == 1 else "kept as they are"
+        out.print(f"{count(room.left, 'answer')} {text}: no context window here has room for a longer one.")
+    if room.again:
+        _say_waiting(db, job_id, room.again)
+    elif not room.left:
+        out.print(f"Job {job_id} has no answers that were cut at their token limit.")
     return 0
+
+
+def _print_retried(db: Path, job_id: int, room: Room) -> None:
+    print_json({"job_id": job_id, "again": room.again, "left": room.left, "coordinator": coordinator_pid(db)})
 
 
 @asynccontextmanager

@@ -1,14 +1,13 @@
 """`distllm db`: care of the database."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, out, safe, tell
+from distllm.cli.screen import Ticker, count, err, out, print_json, safe, tell
 from distllm.domain.errors import DistllmError
 from distllm.domain.text import size_in_words
 from distllm.store.backup import back_up
@@ -21,25 +20,32 @@ WORTH_TELLING = 20_000_000
 """Bytes whose copying takes long enough to show how far it is."""
 
 
-def show_path(db: Path) -> int:
+def show_path(db: Path, as_json: bool) -> int:
     """Print where the database is, or would be made."""
+    if as_json:
+        print_json({"path": str(db.absolute()), "exists": db.exists()})
+        return 0
     out.print(safe(db.absolute()), soft_wrap=True)
     if not db.exists():
         err.print("it does not exist yet: `distllm submit` makes it", soft_wrap=True)
     return 0
 
 
-def upgrade_schema(db: Path) -> int:
+def upgrade_schema(db: Path, as_json: bool) -> int:
     """Bring the database to the newest schema, and say what was done."""
     must_exist(db)
     before, newest = revision_of(db), revisions()[-1]
+    if before != newest:
+        pid = coordinator_pid(db)
+        if pid is not None:
+            raise DistllmError(f"process {pid} works {db}: stop it (Ctrl-C there), then upgrade")
+        upgrade(db)
+    if as_json:
+        print_json({"path": str(db.absolute()), "before": before, "schema": newest, "changed": before != newest})
+        return 0
     if before == newest:
         out.print(safe(f"{db} has the newest schema ({newest}) already."), soft_wrap=True)
         return 0
-    pid = coordinator_pid(db)
-    if pid is not None:
-        raise DistllmError(f"process {pid} works {db}: stop it (Ctrl-C there), then upgrade")
-    upgrade(db)
     done = f"made with schema {newest}" if before is None else f"brought from schema {before} to {newest}"
     out.print(safe(f"{db} was {done}."), soft_wrap=True)
     return 0
@@ -57,7 +63,7 @@ def check_database(db: Path, repair: bool, as_json: bool) -> int:
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     if as_json:
         facts = {"ok": not faults, "repaired": done, "findings": [asdict(finding) for finding in findings]}
-        out.print(json.dumps(facts), soft_wrap=True)
+        print_json(facts)
     elif done is not None:
         out.print(safe(f"repaired: {done}"), soft_wrap=True)
     return EXIT_FAULTS if faults else 0
@@ -108,7 +114,7 @@ def without_coordinator(db: Path, remedy: str) -> Iterator[None]:
         lock.release()
 
 
-def back_up_database(db: Path, target: Path) -> int:
+def back_up_database(db: Path, target: Path, as_json: bool) -> int:
     """Copy the database while it is in use."""
     must_exist(db)
     if revision_of(db) is None:
@@ -123,6 +129,9 @@ def back_up_database(db: Path, target: Path) -> int:
         size = back_up(db, target, tell)
     finally:
         ticker.clear()
+    if as_json:
+        print_json({"path": str(db.absolute()), "copy": str(target.absolute()), "bytes": size})
+        return 0
     out.print(safe(f"{target} is a whole copy of {db} ({size_in_words(size)}), checked."), soft_wrap=True)
     return 0
 

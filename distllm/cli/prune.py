@@ -1,7 +1,6 @@
 """`distllm db prune`."""
 
 import asyncio
-import json
 import sys
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 import typer
 
 from distllm.cli.db import must_exist, without_coordinator
-from distllm.cli.screen import Ticker, count, out, tell
+from distllm.cli.screen import Ticker, count, print_json, tell
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.domain.text import size_in_words
@@ -75,7 +74,7 @@ def prune_database(db: Path, given: Pruning) -> int:
             "free_bytes": space.free,
             "vacuumed": whole is not None,
         }
-        out.print(json.dumps(facts), soft_wrap=True)
+        print_json(facts)
         return 0
     _show(gone, given, space)
     if whole is False:

@@ -4,7 +4,8 @@ import asyncio
 from importlib import import_module
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, out
+from distllm.cli.screen import Ticker, out, print_json
+from distllm.cli.status import gather
 from distllm.compose.fleet import open_fleet
 from distllm.config import Config
 from distllm.domain.clock import Clock
@@ -12,22 +13,25 @@ from distllm.domain.errors import UsageError
 from distllm.store.reads import open_reader
 
 
-def resume_jobs(db: Path, config: Path | None, jobs: list[int]) -> int:
+def resume_jobs(db: Path, config: Path | None, jobs: list[int], as_json: bool) -> int:
     """Go on with `jobs`, or with all that are unfinished; return the exit code."""
-    return asyncio.run(_resume(db, Config.load(config), jobs))
+    return asyncio.run(_resume(db, Config.load(config), jobs, as_json))
 
 
-async def _resume(db: Path, config: Config, jobs: list[int]) -> int:
+async def _resume(db: Path, config: Config, jobs: list[int], as_json: bool) -> int:
     async with open_reader(db) as reader:
         for job_id in jobs:
             if await reader.job(job_id) is None:
                 raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
         paused = await reader.paused()
         unfinished = {job["job_id"] for job in await reader.unfinished()} | paused.intersection(jobs)
-    wanted = sorted(unfinished.intersection(jobs) if jobs else unfinished)
-    if not wanted:
-        out.print(_nothing_to_do(paused) if not jobs else "These jobs have ended: see `distllm status`.")
-        return 0
+        wanted = sorted(unfinished.intersection(jobs) if jobs else unfinished)
+        if not wanted:
+            if as_json:
+                print_json([(await gather(reader, db, job_id)).facts() for job_id in jobs])
+            else:
+                out.print(_nothing_to_do(paused) if not jobs else "These jobs have ended: see `distllm status`.")
+            return 0
     async with open_fleet(config) as fleet:
         fleet.warm_up()
         # The store and the dispatcher take half a second to import: the worker starts meanwhile.
@@ -46,7 +50,7 @@ async def _resume(db: Path, config: Config, jobs: list[int]) -> int:
                 )
             finally:
                 ticker.clear()
-            return await work(database, config, fleet, wanted, ticker)
+            return await work(database, config, fleet, wanted, ticker, list if as_json else None)
 
 
 def _nothing_to_do(paused: set[int]) -> str:

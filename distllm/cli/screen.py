@@ -1,5 +1,6 @@
 """What people see: text made safe for a terminal, tables, and progress that is live only on one."""
 
+import json
 import os
 import sys
 import time
@@ -138,6 +139,11 @@ def count(value: int, noun: str) -> str:
 def failed_prompt(row: Mapping[str, Any]) -> str:
     """What a row of the view `failures` is about: a document and a question, or a prompt that has neither."""
     return ", ".join(filter(None, (row["document"], row["prompt"]))) or "a prompt of the batch"
+
+
+def print_json(facts: object) -> None:
+    """Print facts as a program wants them: one JSON value on one line."""
+    out.print(json.dumps(facts), soft_wrap=True)
 
 
 def let_go() -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distllm.cli.screen import Ticker, count, number, out, safe, span, tell
 from distllm.compose.fleet import model_for, open_fleet
@@ -45,10 +45,6 @@ class Submission:
 
 def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
-    if given.as_json and not (given.dry_run or given.detach):
-        raise UsageError(
-            "--json goes with --dry-run or --detach; of a job that runs, `distllm status JOB --json` tells"
-        )
     given = _with_job_file(given)
     if not given.paths:
         raise UsageError("nothing to read: name files or folders, or - for standard input")
@@ -126,7 +122,11 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
             asking = any(job["job_id"] == job_id for job in await database.read.unfinished())
             if fleet.notice is not None and asking:
                 ticker.say(fleet.notice)
-            return await work(database, config, fleet, [job_id], ticker)
+            return await work(database, config, fleet, [job_id], ticker, _only if given.as_json else None)
+
+
+def _only(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    return facts[0]
 
 
 @contextmanager

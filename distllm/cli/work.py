@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import Any
 
-from distllm.cli.screen import Ticker, count, failed_prompt, number, span, tell
+from distllm.cli.screen import Ticker, count, failed_prompt, number, print_json, span, tell
+from distllm.cli.status import gather
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
@@ -13,19 +15,30 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
 from distllm.insights import Progress, progress
 from distllm.store.database import Database
-from distllm.store.reads import Reader
+from distllm.store.reads import Reader, Record
 
 EVERY_SECONDS = 0.5
 EXIT_INCOMPLETE = 3
 EXIT_INTERRUPTED = 130
 
 
-async def work(database: Database, config: Config, fleet: Fleet, jobs: Collection[int], ticker: Ticker) -> int:
+AsJson = Callable[[list[dict[str, Any]]], object]
+"""What is printed as JSON of the facts of some jobs, each as `status JOB --json` has them."""
+
+
+async def work(
+    database: Database,
+    config: Config,
+    fleet: Fleet,
+    jobs: Collection[int],
+    ticker: Ticker,
+    as_json: AsJson | None = None,
+) -> int:
     """Work until `jobs` have ended; print how they did, and return the exit code."""
     left = {job["job_id"] for job in await database.read.unfinished()}
     if left.isdisjoint(jobs):
         # Everything was answered already: nobody need be asked, nor waited for.
-        return await _report(database.read, jobs, ticker, interrupted=False)
+        return await _report(database, jobs, ticker, as_json, interrupted=False)
     run = Run(database, config, fleet, lambda event: _tell(event, ticker), Clock())
     run.stop_on_signals()
     watching = asyncio.create_task(_watch(database.read, jobs, run, ticker))
@@ -39,12 +52,16 @@ async def work(database: Database, config: Config, fleet: Fleet, jobs: Collectio
         with suppress(asyncio.CancelledError):
             await watching
         ticker.clear()
-    return await _report(database.read, jobs, ticker, interrupted=run.interrupted)
+    return await _report(database, jobs, ticker, as_json, interrupted=run.interrupted)
 
 
-async def _report(reader: Reader, jobs: Collection[int], ticker: Ticker, *, interrupted: bool) -> int:
+async def _report(
+    database: Database, jobs: Collection[int], ticker: Ticker, as_json: AsJson | None, *, interrupted: bool
+) -> int:
     """Print how the jobs ended, or that they did not; return the exit code."""
+    reader = database.read
     unfinished: list[Progress] = []
+    facts = []
     incomplete = False
     for job_id in jobs:
         now = await progress(reader, job_id, time.time())
@@ -52,7 +69,14 @@ async def _report(reader: Reader, jobs: Collection[int], ticker: Ticker, *, inte
             continue
         if not now.ended:
             unfinished.append(now)
-        incomplete |= await _summarise(reader, now)
+        bad = await reader.unreadable(job_id)
+        incomplete |= now.ended and (now.failed + now.cancelled > 0 or bool(bad))
+        if as_json is None:
+            await _summarise(reader, now, bad)
+        else:
+            facts.append((await gather(reader, database.path, job_id)).facts())
+    if as_json is not None:
+        print_json(as_json(facts))
     if unfinished and interrupted:
         ticker.say("stopped; all answers so far are kept. Go on with: distllm resume")
         return EXIT_INTERRUPTED
@@ -101,11 +125,10 @@ def _line(states: list[Progress], stopping: bool) -> str:
     return line
 
 
-async def _summarise(reader: Reader, state: Progress) -> bool:
-    """Print how a job ended; true if something of it is missing."""
+async def _summarise(reader: Reader, state: Progress, bad: list[Record]) -> None:
+    """Print how a job ended; `bad` are the files that could not be read."""
     job = await reader.job(state.job_id)
     assert job is not None
-    bad = await reader.unreadable(state.job_id)
     papers = job["files"] - job["unreadable"] - job["copies"]
     heading = f"Job {state.job_id}, {state.job}: {state.state}"
     about = f" about {count(papers, 'document')}" if job["files"] else ""
@@ -141,4 +164,3 @@ async def _summarise(reader: Reader, state: Progress) -> bool:
     if state.done:
         lines.append(f"read them: distllm results {state.job_id}")
     tell("\n  ".join([heading, *lines]))
-    return state.ended and (state.failed + state.cancelled > 0 or bool(bad))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distllm.cli.screen import out, safe
+from distllm.cli.screen import out, print_json, safe
 from distllm.config import Config, WorkerConfig
 from distllm.config.address import Address, parse_address
 from distllm.config.edit import add_worker, file_to_edit, remove_worker
@@ -30,7 +30,7 @@ class NewWorker:
     api_key_env: str | None
 
 
-def add(config: Path | None, given: NewWorker) -> int:
+def add(config: Path | None, given: NewWorker, as_json: bool) -> int:
     """Add a worker to the configuration file in use."""
     address = parse_address(given.address)
     kind = given.kind
@@ -52,6 +52,9 @@ def add(config: Path | None, given: NewWorker) -> int:
     }
     worker |= {name: value for name, value in optional.items() if value is not None}
     file, name = store(config, worker)
+    if as_json:
+        print_json({"file": str(file), "added": worker})
+        return 0
     out.print(safe(f"{file}: worker {name!r} was added; try it with: distllm workers check {name}"), soft_wrap=True)
     return 0
 
@@ -92,10 +95,13 @@ def new_id(host: str, port: int, taken: Collection[str]) -> str:
     return next(name for number in range(2, 10_000) if (name := f"{short}-{port}-{number}") not in taken)
 
 
-def remove(config: Path | None, name: str) -> int:
+def remove(config: Path | None, name: str, as_json: bool) -> int:
     """Remove a worker from the configuration file in use."""
     file = file_to_edit(config, create=False)
     remove_worker(file, name)
+    if as_json:
+        print_json({"file": str(file), "removed": name})
+        return 0
     out.print(safe(f"{file}: worker {name!r} was removed"), soft_wrap=True)
     return 0
 

@@ -32,7 +32,6 @@ from tests.fakes.server import FakeServer
         (["resume", "1", "9" * 30], 2, "JOB"),
         (["cancel", "9" * 30], 2, "JOB"),
         (["export", "9" * 30, "--format", "csv"], 2, "JOB"),
-        (["submit", "papers", "--prompt", "Why?", "--json"], 2, "--json goes with --dry-run or --detach"),
         (["submit", "papers", "--promt", "Why?"], 2, "--prompt"),
         (["--config", "gone.json", "submit", "papers", "--prompt", "Why?"], 2, "gone.json"),
         (["--db", "no/such/folder/d.db", "submit", "papers", "--prompt", "Why?"], 1, "no/such/folder does not exist"),

@@ -22,32 +22,30 @@ def _help(context: typer.Context) -> None:
 
 
 @db.command()
-def path() -> None:
+def path(as_json: Json = False) -> None:
     """Print where the database is.
 
     Example: `sqlite3 "$(distllm db path)"`
     """
     from distllm.cli.db import show_path
 
-    finish(show_path(given.db))
+    finish(show_path(given.db, as_json))
 
 
 @db.command()
-def upgrade() -> None:
+def upgrade(as_json: Json = False) -> None:
     """Bring the database to the newest schema; other commands do so too when they open it.
 
     Example: `distllm db upgrade`
     """
     from distllm.cli.db import upgrade_schema
 
-    finish(upgrade_schema(given.db))
+    finish(upgrade_schema(given.db, as_json))
 
 
 @db.command()
 def check(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Count anew, and take back what nobody holds.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Count anew, and take back what nobody holds.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look for faults: damage, counters that disagree, leases of the dead. Exit code 1 if there is one.
@@ -60,14 +58,16 @@ def check(
 
 
 @db.command()
-def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.")]) -> None:
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.")], as_json: Json = False
+) -> None:
     """Copy the database, also while it is worked; an earlier copy is replaced once the new one is whole.
 
     Example: `distllm db backup answers-of-today.db`
     """
     from distllm.cli.db import back_up_database
 
-    finish(back_up_database(given.db, file))
+    finish(back_up_database(given.db, file, as_json))
 
 
 @db.command()

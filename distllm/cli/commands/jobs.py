@@ -41,7 +41,7 @@ def submit(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask anew what is answered already.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Only store the job; `distllm resume` runs it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the job would be.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --detach, print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask questions about papers, and keep the answers. What is answered already is not asked again.
 
@@ -99,6 +99,7 @@ def resume(
             metavar="[JOB...]", min=1, max=LARGEST_NUMBER, help="Jobs by number; all that are unfinished without."
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with jobs that are unfinished.
 
@@ -106,29 +107,29 @@ def resume(
     """
     from distllm.cli.resume import resume_jobs
 
-    finish(resume_jobs(given.db, given.config, jobs or []))
+    finish(resume_jobs(given.db, given.config, jobs or [], as_json))
 
 
 @app.command()
-def pause(job: JobNumber) -> None:
+def pause(job: JobNumber, as_json: Json = False) -> None:
     """Ask nothing more of a job until it is resumed.
 
     Example: `distllm pause 1`
     """
     from distllm.cli.control import pause_job
 
-    finish(pause_job(given.db, job))
+    finish(pause_job(given.db, job, as_json))
 
 
 @app.command()
-def cancel(job: JobNumber) -> None:
+def cancel(job: JobNumber, as_json: Json = False) -> None:
     """End a job at once; the answers it has are kept.
 
     Example: `distllm cancel 1`
     """
     from distllm.cli.control import cancel_job
 
-    finish(cancel_job(given.db, job))
+    finish(cancel_job(given.db, job, as_json))
 
 
 @app.command()
@@ -137,6 +138,7 @@ def retry(
     truncated: Annotated[
         bool, typer.Option("--truncated", help="Ask again, with twice the room, where an answer was cut.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask again what failed, as if it had never been tried.
 
@@ -144,4 +146,4 @@ def retry(
     """
     from distllm.cli.control import retry_job
 
-    finish(retry_job(given.db, given.config, job, truncated=truncated))
+    finish(retry_job(given.db, given.config, job, truncated=truncated, as_json=as_json))

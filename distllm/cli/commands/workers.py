@@ -95,6 +95,7 @@ def add(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="The variable of the environment that holds its key.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Add a worker to the configuration file in use, or to a new ./workers.json.
 
@@ -103,15 +104,15 @@ def add(
     from distllm.cli.worker_edit import NewWorker, add
 
     new = NewWorker(address, kind, name, model, max_concurrent, context_length, endpoint, api_key_env)
-    finish(add(given.config, new))
+    finish(add(given.config, new, as_json))
 
 
 @workers.command()
-def remove(name: Annotated[str, typer.Argument(metavar="ID", help="The worker's id.")]) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="ID", help="The worker's id.")], as_json: Json = False) -> None:
     """Remove a worker from the configuration file in use; what it answered is kept.
 
     Example: `distllm workers remove studio`
     """
     from distllm.cli.worker_edit import remove
 
-    finish(remove(given.config, name))
+    finish(remove(given.config, name, as_json))
