@@ -25,7 +25,8 @@ def show_query(db: Path, sql: str, output: str, limit: int | None, seconds: floa
     """Run a SELECT for `seconds` at most and print its rows: a page at a time, except as a table."""
     most = limit or (TABLE_ROWS if output == "table" else ROWS)
     try:
-        with open_query(db, sql, seconds) as query, named("standard output"):
+        # One row more tells whether there are more.
+        with open_query(db, sql, seconds, most + 1) as query, named("standard output"):
             more = _show(query, output, most)
     except BrokenPipeError:
         return let_go()

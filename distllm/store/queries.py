@@ -1,5 +1,7 @@
 """SQL that people write themselves: it may only read, and it ends when its time is over."""
 
+import math
+import pickle
 import queue
 import sqlite3
 import threading
@@ -7,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryFile
+from typing import IO, Any, TypeVar
 
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.store.reads import PAGE_ROWS, found
@@ -17,6 +20,15 @@ Row = tuple[Any, ...]
 
 PAGE_CHARACTERS = 1_000_000
 """A page ends early once its texts and blobs are this long: its memory is bounded, however wide the cells."""
+
+TAKEN_SECONDS = 10.0
+"""How long a page may wait to be taken. Then the rest is put aside, and the database is let go.
+
+A pager that is left open for a night would keep the write-ahead log from being emptied.
+"""
+
+LARGEST_REST = 256 * 2**20
+"""The bytes of rows that are put aside at most."""
 
 _GRACE_SECONDS = 1.0
 _INTERRUPTS = 10
@@ -29,11 +41,17 @@ _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile"
 class Query:
     """A statement that runs in a thread of its own; its time is what is spent waiting for it, and no other."""
 
-    def __init__(self, connection: sqlite3.Connection, seconds: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, seconds: float, rows: int | None) -> None:
         self._connection = connection
         self._seconds = seconds
         self._left = seconds
+        self._wanted = math.inf if rows is None else rows
         self._cursor: sqlite3.Cursor | None = None
+        self._moving = threading.Lock()
+        self._untaken = self._ended = False
+        self._watch: threading.Timer | None = None
+        self._aside: IO[bytes] | None = None
+        self._late: Exception | None = None
         self.stuck = False
         self.names: list[str] = []
 
@@ -47,19 +65,64 @@ class Query:
 
     def pages(self) -> Iterator[list[Row]]:
         """The rows, some at a time."""
-        while page := self._within(self._page):
+        while self._aside is None and (page := self._within(self._page)):
+            self._untaken = True
+            self._watch = threading.Timer(TAKEN_SECONDS, self._put_aside)
+            self._watch.daemon = True
+            self._watch.start()
             yield page
+            self._watch.cancel()
+            with self._moving:
+                self._untaken = False
+        if self._aside is not None:
+            yield from self._pages_aside(self._aside)
+
+    def end(self) -> None:
+        """Stop whatever goes on still."""
+        self._ended = True
+        if self._watch is not None:
+            self._watch.cancel()
+        self._connection.interrupt()
+        with self._moving:
+            self._untaken = False
+            if self._aside is not None:
+                self._aside.close()
+
+    def _put_aside(self) -> None:
+        with self._moving:
+            if not self._untaken:
+                return
+            assert self._cursor is not None
+            self._aside = TemporaryFile()  # noqa: SIM115 - closed by `end`
+            try:
+                while not self._ended and (page := self._within(self._page)):
+                    pickle.dump(page, self._aside)
+                    if self._aside.tell() > LARGEST_REST:
+                        raise DistllmError("the rows were not taken in time, and are too many to be kept: use a file")
+            except Exception as error:
+                self._late = error
+            if not self.stuck:
+                self._cursor.close()
+
+    def _pages_aside(self, rest: IO[bytes]) -> Iterator[list[Row]]:
+        end = rest.seek(0, 2)
+        rest.seek(0)
+        while rest.tell() < end:
+            yield pickle.load(rest)
+        if self._late is not None:
+            raise self._late
 
     def _page(self) -> list[Row]:
         assert self._cursor is not None
         rows: list[Row] = []
         size = 0
-        while len(rows) < PAGE_ROWS and size < PAGE_CHARACTERS:
+        while len(rows) < min(PAGE_ROWS, self._wanted) and size < PAGE_CHARACTERS:
             row = self._cursor.fetchone()
             if row is None:
                 break
             rows.append(row)
             size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        self._wanted -= len(rows)
         return rows
 
     # The thread is not waited for at the program's end: one function of SQLite, a LIKE or a replace() over
@@ -100,15 +163,15 @@ class Query:
 
 
 @contextmanager
-def open_query(path: Path, statement: str, seconds: float) -> Iterator[Query]:
-    """Run a statement that only reads, for `seconds` at most.
+def open_query(path: Path, statement: str, seconds: float, rows: int | None = None) -> Iterator[Query]:
+    """Run a statement that only reads, for `seconds` at most, and give `rows` at most.
 
     An authorizer lets nothing pass but SELECT, reading columns and calling functions: `mode=ro` alone would
     let ATTACH and PRAGMA through. Raises UsageError for anything else, with SQLite's own words, and
     DistllmError once the time is over.
     """
     connection = sqlite3.connect(found(path), uri=True, isolation_level=None, check_same_thread=False)
-    query = Query(connection, seconds)
+    query = Query(connection, seconds, rows)
     try:
         connection.execute("PRAGMA query_only=ON")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
@@ -120,6 +183,7 @@ def open_query(path: Path, statement: str, seconds: float) -> Iterator[Query]:
         query.start(statement)
         yield query
     finally:
+        query.end()
         # What is stuck holds the connection, and closing it would wait.
         if not query.stuck:
             connection.close()

@@ -1,9 +1,11 @@
 """SQL of a user's own: whatever it says, it only reads, and it ends."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 import tracemalloc
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 
 from distllm.domain.errors import DistllmError, UsageError
+from distllm.store import queries
 from distllm.store.database import open_database
 from distllm.store.fleet import register
-from distllm.store.queries import open_query
+from distllm.store.queries import Query, open_query
 from tests.store.store_kit import NOW, Store, add_job
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
@@ -208,3 +211,81 @@ def test_a_damaged_database_is_told_in_one_line(store: Store, tmp_path: Path) ->
     with pytest.raises(DistllmError, match=r"malformed.*distllm db check") as refused:
         ask(damaged, "SELECT * FROM documents")
     assert not isinstance(refused.value, UsageError)
+
+
+MANY = ENDLESS.replace("FROM n)", "FROM n WHERE i < 1000)").format("i, name") + ", sqlite_master"
+
+
+def log_is_held(path: Path) -> bool:
+    """Whether something that reads keeps the log from being emptied."""
+    with closing(sqlite3.connect(path, timeout=0)) as connection:
+        busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return bool(busy)
+
+
+def put_aside(query: Query) -> None:
+    """Wait until the rest has been put aside."""
+    assert query._watch is not None
+    query._watch.join(timeout=20)
+    assert query._aside is not None
+
+
+def test_rows_that_nobody_takes_are_put_aside_and_the_log_is_let_go(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_job(store, ["a paper"])
+    rows = ask(store.path, MANY)
+    monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
+    with open_query(store.path, MANY, 30) as query:
+        pages = query.pages()
+        first = next(pages)
+        put_aside(query)
+        store.coordinator()
+        assert not log_is_held(store.path)
+        assert first + list(chain.from_iterable(pages)) == rows
+
+
+def test_no_more_is_put_aside_than_is_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
+    with open_query(store.path, ENDLESS.format("i"), 30, rows=5_001) as query:
+        pages = query.pages()
+        next(pages)
+        put_aside(query)
+        assert list(chain.from_iterable(pages))[-1] == (5_001,)
+
+
+def test_rows_that_are_taken_in_time_are_not_put_aside(store: Store) -> None:
+    add_job(store, ["a paper"])
+    with open_query(store.path, MANY, 30) as query:
+        pages = query.pages()
+        next(pages)
+        store.coordinator()
+        assert log_is_held(store.path)
+        assert sum(map(len, pages)) > 1000
+        assert query._aside is None
+
+
+def test_more_than_can_be_put_aside_is_said_behind_what_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "LARGEST_REST", 1_000_000)
+    with open_query(store.path, ENDLESS.format("i"), 30) as query:
+        pages = query.pages()
+        next(pages)
+        put_aside(query)
+        taken: list[int] = []
+        with pytest.raises(DistllmError, match="use a file"):
+            taken.extend(map(len, pages))
+        assert sum(taken) > 10_000
+
+
+def test_who_goes_away_does_not_wait_for_what_is_put_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "LARGEST_REST", 10**12)
+    began = time.monotonic()
+    with open_query(store.path, ENDLESS.format("i"), 3600) as query:
+        next(query.pages())
+        watch = query._watch
+    assert watch is not None
+    watch.join(timeout=20)
+    assert not watch.is_alive()
+    assert time.monotonic() - began < 20
