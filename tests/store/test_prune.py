@@ -110,6 +110,16 @@ async def test_what_has_not_ended_or_not_long_ago_is_left_alone(path: Path, chan
         assert contents(store) | {"sqlite_stat1": []} == before | {"sqlite_stat1": []}
 
 
+async def test_an_attempt_that_is_still_in_flight_is_left_to_its_coordinator(store: Store) -> None:
+    job = add_job(store, ["one"])
+    me, worker = store.coordinator(), store.worker("w")
+    store.send(me, worker, store.must_take(me, worker).leases[0])
+    store.write(lambda tx: request_cancel(tx, job, NOW))
+    assert store.write(lambda tx: cancel_some(tx, job, NOW)) == 1
+    assert await run(store.path) == {}
+    assert store.rows("SELECT outcome FROM attempts") == [(None,)]
+
+
 async def test_old_samples_of_workers_go(store: Store) -> None:
     worker = store.worker("w")
     sample = Sample(worker, True, 0, 1, 1, 0, 7, 3.0)
@@ -301,6 +311,23 @@ def test_a_step_is_bounded_and_the_next_one_goes_on(store: Store) -> None:
         after = step.after
     assert [step.going for step in steps] == [1, 1, 1, 0]
     assert store.value("SELECT count(*) FROM documents") + store.value("SELECT count(*) FROM readings") == 0
+
+
+async def test_others_have_the_database_for_as_long_as_each_step_took(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_job(store, ["one", "two"])
+    answer_all(store)
+    left: list[float] = []
+
+    async def leave(seconds: float) -> None:
+        left.append(seconds)
+
+    monkeypatch.setattr("distllm.store.prune.asyncio.sleep", leave)
+    assert (await run(store.path, jobs=True))["jobs"] == 1
+    # Prompts, files, the job, that nothing is left; then four sweeps.
+    assert len(left) == 8
+    assert all(seconds > 0 for seconds in left)
 
 
 async def test_others_write_between_the_steps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
