@@ -12,7 +12,7 @@ from distllm.store.migrate import revisions
 from tests.cli.conftest import Done
 from tests.cli.here import Here, serving
 from tests.cli.test_help import commands
-from tests.fakes.behaviour import CRASHED
+from tests.fakes.behaviour import REPEATS
 from tests.fakes.server import FakeServer
 
 
@@ -41,7 +41,7 @@ def test_every_command_that_prints_facts_tells_them_to_programs_too(command: tup
 
 
 def test_a_job_that_runs_tells_at_its_end_what_status_would(here: Here, server: FakeServer) -> None:
-    server.behave(CRASHED)
+    server.behave(REPEATS)
     facts = told(here.run("submit", "papers", "--prompt", "What?", "--json"), 3)
     assert facts == told(here.run("status", "1", "--json"))
     expected = {"job_id": 1, "state": "failed", "total": 2, "done": 1, "failed": 1, "pending": 0, "not_read": []}
@@ -51,7 +51,7 @@ def test_a_job_that_runs_tells_at_its_end_what_status_would(here: Here, server: 
 
 
 def test_a_job_goes_through_its_life_in_json(here: Here, server: FakeServer) -> None:
-    server.behave(CRASHED)
+    server.behave(REPEATS)
     assert told(here.run("submit", "papers", "--prompt", "What?", "--detach", "--json")) == {"job_id": 1}
     paused = {"job_id": 1, "state": "paused", "in_flight": 0}
     assert told(here.run("pause", "1", "--json")) == paused | {"changed": True}

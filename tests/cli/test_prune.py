@@ -1,7 +1,6 @@
 """Making a database smaller, as a person does it."""
 
 import json
-import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -143,22 +142,3 @@ async def test_beside_a_coordinator_jobs_go_and_the_file_is_not_shrunk(cli: Cli)
         assert (await cli.finish(working)).code == 0
     assert cli.rows("SELECT job_id, state, done FROM job_progress") == [(2, "completed", 4)]
     assert (await cli.run("db", "check")).code == 0
-
-
-async def test_killed_while_it_shrinks_it_leaves_the_database_as_it_was(cli: Cli) -> None:
-    cli.papers(2)
-    async with FakeServer() as server:
-        cli.use(server)
-        assert (await cli.run("submit", "papers", "--prompt", "What?")).code == 0
-    with closing(sqlite3.connect(cli.database)) as connection, connection:
-        connection.execute("UPDATE documents SET text = hex(randomblob(10000000))")
-    log = cli.database.with_name("distllm.db-wal")
-    process = await cli.start("db", "prune", "--vacuum")
-    await cli.until(lambda: log.exists() and log.stat().st_size > 1_000_000)
-    process.send_signal(signal.SIGKILL)
-    assert (await cli.finish(process)).code == -signal.SIGKILL
-    checked = await cli.run("db", "check")
-    assert checked.code == 0, checked.out
-    assert cli.rows("SELECT count(*), sum(length(text)) FROM documents") == [(2, 40_000_000)]
-    assert (await cli.run("db", "prune", "--vacuum")).code == 0
-    assert cli.rows("SELECT count(*) FROM answers") == [(2,)]
