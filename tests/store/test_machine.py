@@ -1,4 +1,4 @@
-"""Any order of claims, answers, deaths, parts, pauses, cancels and retries, against a model of a few lines.
+"""Any order of claims, answers, deaths, parts, pauses, cancels, retries and prunes, against a model of a few lines.
 
 Two coordinators at most are live at once, as if no lock kept the second from working.
 """
@@ -40,7 +40,9 @@ from distllm.store.control import (
     unfinished_cancels,
 )
 from distllm.store.leases import Lease, release, release_strangers
+from distllm.store.removal import remove_some
 from distllm.store.suspects import claim_suspect, next_suspect
+from distllm.store.sweeps import OLD_ATTEMPTS, sweep_some
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end, split
 
 PAPERS = ["x" * length for length in (5, 50, 500)]
@@ -306,8 +308,11 @@ class Coordinators(RuleBasedStateMachine):
         return sent
 
     def settle(self, ended: Settlement) -> Settlement:
-        stale = self.store.settle(ended)
         lease = ended.sent.lease
+        if lease.prompt_id not in self.prompts:
+            self.changes_nothing(ended)
+            return ended
+        stale = self.store.settle(ended)
         each = self.prompts[lease.prompt_id]
         ours = each.lease == lease.number
         kind = ended.outcome.error_class
@@ -359,6 +364,11 @@ class Coordinators(RuleBasedStateMachine):
 
     @rule(ended=ended)
     def report_again(self, ended: Settlement) -> None:
+        # Of an attempt that was pruned nobody knows any more that it was reported.
+        if self.store.rows("SELECT 1 FROM attempts WHERE id = ?", ended.sent.id):
+            self.changes_nothing(ended)
+
+    def changes_nothing(self, ended: Settlement) -> None:
         tables = ("prompts", "attempts", "results", "job_counters", "workers", "refusals", "jobs")
         before = [self.store.rows(f"SELECT * FROM {table}") for table in tables]
         self.store.settle(ended)
@@ -367,8 +377,8 @@ class Coordinators(RuleBasedStateMachine):
     @rule(lease=given)
     def give_back(self, lease: Lease) -> None:
         self.store.write(lambda tx: release(tx, [lease]))
-        each = self.prompts[lease.prompt_id]
-        if each.state == "leased" and each.lease == lease.number:
+        each = self.prompts.get(lease.prompt_id)
+        if each is not None and each.state == "leased" and each.lease == lease.number:
             each.state, each.holder = "pending", None
 
     @precondition(lambda self: self.leases)
@@ -472,6 +482,26 @@ class Coordinators(RuleBasedStateMachine):
             each.needs += each.room
             each.lease += 1
             each.room *= 2
+
+    def ended_jobs(self) -> list[int]:
+        jobs = {each.job for each in self.prompts.values()}
+        return sorted(job for job in jobs if not self.of(job, "pending", "leased"))
+
+    @precondition(lambda self: self.ended_jobs())
+    @rule(data=st.data(), whole=st.booleans())
+    def prune(self, data: st.DataObject, whole: bool) -> None:
+        before = self.now + 1
+        self.store.write(lambda tx: sweep_some(tx, OLD_ATTEMPTS, 0, before))
+        # Ids of the newest prompts would be given again, which takes a day at least where time is real.
+        old = [job for job in self.ended_jobs() if job != max(each.job for each in self.prompts.values())]
+        if not whole or not old:
+            return
+        job = data.draw(st.sampled_from(old))
+        while self.store.write(lambda tx: remove_some(tx, job, before)) is not None:
+            assert_consistent(self.store.connection, thoroughly=False)
+        for number in [number for number, each in self.prompts.items() if each.job == job]:
+            del self.prompts[number], self.before[number]
+            self.newest.pop(number, None)
 
     @invariant()
     def the_database_is_consistent(self) -> None:
