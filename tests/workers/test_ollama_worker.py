@@ -220,7 +220,7 @@ async def test_only_the_first_question_about_a_text_tells_how_fast_it_is_read(se
         (Behaviour(ending=Ending.NO_DONE), "end marker"),
         (Behaviour(finish_reason="load"), "'load'"),
         (Behaviour(finish_reason="unload"), "'unload'"),
-        (behaviour.fails_inside("llama-server process has terminated: signal: killed"), "terminated"),
+        (behaviour.fails_inside("token repeat limit reached"), "repeat limit"),
         (behaviour.fails_inside(""), "no text"),
         (Behaviour(body=b'{"message": {"content": "half'), "not JSON"),
     ],
@@ -232,6 +232,14 @@ async def test_what_is_no_end_is_no_answer(treatment: Behaviour, words: str, ses
         outcome = await worker(server, session).ask(call(), LIMITS)
     assert outcome.error_class is ErrorClass.BROKEN
     assert words in (outcome.error or "")
+
+
+async def test_a_runner_that_goes_down_in_the_middle_is_lost_with_all_it_had(session: aiohttp.ClientSession) -> None:
+    async with ollama() as server:
+        server.behave(behaviour.fails_inside("llama-server process has terminated: signal: killed"))
+        outcome = await worker(server, session).ask(call(), LIMITS)
+    assert outcome.error_class is ErrorClass.LOST
+    assert "terminated" in (outcome.error or "")
 
 
 # --- loading, hanging, leaving -------------------------------------------------------------------------
