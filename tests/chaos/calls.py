@@ -1,0 +1,157 @@
+"""What the servers were asked, and whether there was cause for each call."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.broken import BrokenPromiseError, few
+from tests.chaos.checks import Snapshot
+
+WRITTEN_WITHIN_SECONDS = 3.0
+"""By then an answer that a server gave is in the database, where nothing holds up the writing."""
+
+CUT_WITHIN_SECONDS = 3.0
+"""An answer that was sent so shortly before the connections were cut may not have arrived."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as a server saw it; `ended` is None while it runs."""
+
+    number: int
+    key: str
+    life: str
+    began: float
+    ended: float | None = None
+    how: str | None = None
+
+
+@dataclass(slots=True)
+class Calls:
+    """The fleet's log, read as it grows. `lives` has the first call of each life."""
+
+    path: Path
+    by_key: dict[str, list[Call]] = field(default_factory=dict)
+    lives: dict[str, float] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    in_the_air: int = 0
+    """Calls whose prompt had no answer in the database when their coordinator had died, over all deaths."""
+    most_in_the_air: int = 0
+    _open: dict[int, Call] = field(default_factory=dict)
+    _new: list[Call] = field(default_factory=list)
+    _of_life: dict[str, list[Call]] = field(default_factory=dict)
+    _cuts: list[float] = field(default_factory=list)
+    _answered_at: dict[str, float] = field(default_factory=dict)
+    _read: int = 0
+
+    @property
+    def total(self) -> int:
+        """All calls so far."""
+        return self.counts["calls"]
+
+    def forget(self) -> None:
+        """Begin anew, for another database."""
+        self.by_key.clear()
+        self._of_life.clear()
+        self._answered_at.clear()
+        self._new.clear()
+
+    def refresh(self) -> None:
+        """Read what is new in the log."""
+        if not self.path.exists() or self.path.stat().st_size == self._read:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode().splitlines():
+            self._take(line.split())
+
+    def _take(self, words: list[str]) -> None:
+        match words:
+            case ["begin", number, key, life, at]:
+                call = Call(int(number), key, life, float(at))
+                self._open[call.number] = call
+                self._new.append(call)
+                self.by_key.setdefault(key, []).append(call)
+                self._of_life.setdefault(life, []).append(call)
+                self.lives.setdefault(life, call.began)
+                self.counts["calls"] += 1
+            case ["end", number, how, at]:
+                call = self._open.pop(int(number))
+                call.how, call.ended = how, float(at)
+                self.counts[how] += 1
+            case ["cut", _, at]:
+                self._cuts.append(float(at))
+            case _:
+                raise ValueError(f"no such line in the log of the fleet: {words}")
+
+    def running(self, life: str) -> int:
+        """How many calls of a life the servers have not seen the end of."""
+        return sum(call.life == life for call in self._open.values())
+
+    def judge(self, snapshot: Snapshot) -> None:
+        """Look at all calls since the last time, in the light of the database as it was when they had been read."""
+        new, self._new = self._new, []
+        unleased = []
+        for key in {call.key for call in new}:
+            calls = self.by_key[key]
+            if len({call.life for call in calls}) > snapshot.leases.get(key, 0):
+                unleased.append(key)
+        if unleased:
+            raise BrokenPromiseError("a lease is in the database before its prompt is sent", few(sorted(unleased)))
+        for call in new:
+            answered = self._answered_at.get(call.key)
+            if answered is not None and call.began > answered:
+                raise BrokenPromiseError("what is answered is not asked again", f"{call.key} by {call.life}")
+            self._had_cause(call)
+        for key in snapshot.new_answers:
+            self._answered_at[key] = snapshot.at
+
+    def _had_cause(self, call: Call) -> None:
+        """A call is the first of its prompt, or the one before it came to nothing."""
+        before = [each for each in self.by_key[call.key] if each.number < call.number]
+        if not before:
+            return
+        last = before[-1]
+        self.counts["again"] += 1
+        if last.life != call.life:
+            self.counts["again after a death"] += 1
+        elif last.how == "answered" and last.ended is not None and not self._was_cut(last.ended):
+            raise BrokenPromiseError(
+                "nothing is done twice", f"{call.key} was asked again by {call.life} after an answer"
+            )
+
+    def _was_cut(self, ended: float) -> bool:
+        return any(0 <= cut - ended + 0.5 <= CUT_WITHIN_SECONDS for cut in self._cuts)
+
+    def bury(self, life: str, died: float, snapshot: Snapshot, *, excused: bool) -> None:
+        """A coordinator has died: count what it had in the air, and find the answers that it kept to itself.
+
+        `excused` where something held up its writing.
+        """
+        lost = [
+            call for call in self._of_life.pop(life, []) if snapshot.states.get(call.key) not in ("done", "cancelled")
+        ]
+        self.in_the_air += len(lost)
+        self.most_in_the_air = max(self.most_in_the_air, len(lost))
+        overdue = [
+            call.key
+            for call in lost
+            if call.how == "answered"
+            and call.ended is not None
+            and call.ended < died - WRITTEN_WITHIN_SECONDS
+            and not self._was_cut(call.ended)
+        ]
+        if overdue and not excused:
+            shown = (
+                f"answers given more than {WRITTEN_WITHIN_SECONDS:.0f} s before the death are not there: {few(overdue)}"
+            )
+            raise BrokenPromiseError("no answer is lost", shown)
+
+
+def now() -> float:
+    """The time as the log has it."""
+    return time.monotonic()

@@ -1,0 +1,92 @@
+"""What a campaign tells at its end."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.chaos.broken import BrokenPromiseError
+from tests.chaos.edges import REQUIRED, Hit
+from tests.chaos.options import Options
+
+LONG_RUN_EDGES = 48
+"""A run with so many edge kills must have hit every edge that is required."""
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures, gathered as they come."""
+
+    options: Options
+    deaths: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    edges: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missed: int = 0
+    left_out: list[str] = field(default_factory=list)
+    databases: int = 0
+    prompts: int = 0
+    results: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    poisoned: int = 0
+    stuck: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+    in_the_air: int = 0
+    most_in_the_air: int = 0
+    most_losses: int = 0
+    looks: int = 0
+    look_seconds: float = 0.0
+    restarts: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def hit(self, hits: list[Hit]) -> None:
+        """Count the edges of one life."""
+        for hit in hits:
+            for sort in hit.sorts:
+                self.edges[hit.side, sort] += 1
+
+    def never_hit(self) -> list[tuple[str, str]]:
+        """The required edges that were not hit."""
+        return [edge for edge in REQUIRED if not self.edges[edge]]
+
+    def judge(self) -> None:
+        """A long run must have been where it says it was."""
+        missing = self.never_hit()
+        if self.options.edges >= LONG_RUN_EDGES and missing:
+            named = ", ".join(" ".join(edge) for edge in missing)
+            raise BrokenPromiseError("every edge that is required is hit", named)
+
+    def __str__(self) -> str:
+        restarts = sorted(self.restarts) or [0.0]
+        again = self.calls["again"]
+        lines = {
+            "seed": str(self.options.seed),
+            "deaths": f"{sum(self.deaths.values())}: {_counted(self.deaths)}",
+            "troubles": _counted(self.troubles),
+            "left out": "; ".join(self.left_out) or "nothing",
+            "databases": f"{self.databases}, looked at {self.looks} times in {self.look_seconds:.0f} s, each whole",
+            "prompts": f"{self.prompts:,}",
+            "results": f"{self.results:,}",
+            "calls": f"{self.calls['calls']:,}, {again:,} of them again: {self.calls['again after a death']:,} after a "
+            f"death, {again - self.calls['again after a death']:,} after a failure of a server",
+            "in the air": f"{self.in_the_air:,} at all deaths, at most {self.most_in_the_air} at one",
+            "duplicates": "0" if self.results <= self.prompts else str(self.results - self.prompts),
+            "lost": "0",
+            "stuck": str(self.stuck),
+            "cancelled": f"{self.cancelled} on purpose",
+            "failed": f"{self.failed}, and {self.poisoned} planted as poison",
+            "losses": f"at most {self.most_losses} of one prompt",
+            "restart": f"to the first prompt sent: median {restarts[len(restarts) // 2]:.2f} s, slowest "
+            f"{restarts[-1]:.2f} s",
+            "seconds": f"{self.seconds:.0f}",
+        }
+        width = max(map(len, lines))
+        text = [f"{name:<{width}}  {value}" for name, value in lines.items()]
+        if self.edges:
+            text.append("edges hit (a transaction counts for each thing that it does):")
+            text += [f"  {side:<13} {sort:<9} {count:>4}" for (side, sort), count in sorted(self.edges.items())]
+            if self.missed:
+                text.append(f"  {self.missed} lives ended before their edge came")
+        return "\n".join(text)
+
+
+def _counted(what: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(what.items())) or "none"
