@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.campaign import Campaign
 from tests.chaos.options import parse
+from tests.chaos.report import Report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,18 +18,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.folder)).resolve()
-    campaign = Campaign(options, folder)
-    verdict, code = "chaos: passed", 0
+    report = Report(options)
+    verdict, code = "chaos: FAILED: the driver itself broke", 1
     try:
-        asyncio.run(campaign.run())
+        asyncio.run(Campaign(options, folder, report).run())
+        verdict, code = "chaos: passed", 0
     except BrokenPromiseError as broken:
-        verdict, code = f"chaos: FAILED: {broken}", 1
+        verdict = f"chaos: FAILED: {broken}"
     finally:
         if options.keep or code:
-            print(f"\nthe folder is {folder}")
+            print(f"the folder is {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    print(f"{campaign.report}\n{verdict}")
+        print(f"{report}\n{verdict}")
     return code
 
 

@@ -39,8 +39,8 @@ class Campaign:
 
     options: Options
     folder: Path
+    report: Report
     fleet: Fleet = field(init=False)
-    report: Report = field(init=False)
     papers: Papers = field(init=False)
     calls: Calls = field(init=False)
     switches: Switches = field(init=False)
@@ -69,7 +69,6 @@ class Campaign:
     async def run(self) -> Report:
         """All of it; raises BrokenPromiseError as soon as something is amiss."""
         options, began = self.options, time.monotonic()
-        self.report = Report(options)
         self.papers = Papers(self.folder / "papers", Random(f"papers {options.seed}"))
         self.calls = Calls(self.folder / "calls.log")
         self.switches = Switches(self.folder / "switches")
@@ -117,9 +116,8 @@ class Campaign:
                 await stored.wait(START_SECONDS)
             for place, each in enumerate(rounds, done + 1):
                 await self._round(each)
-                _tell(
-                    f"{place} of {all_rounds} rounds, {self.last.counts['done']:,} of {len(self.last.states):,} prompts done"
-                )
+                counts = self.last.counts
+                _tell(f"{place} of {all_rounds} rounds, {counts['done']:,} of {counts.total():,} prompts done")
             while len(self.last.states) < self.options.prompts / parts:
                 await self._store_more()
             await self._end()
@@ -287,7 +285,9 @@ class Campaign:
         stuck = counts["pending"] + counts["leased"]
         if stuck:
             raise BrokenPromiseError("nothing is stuck", f"{stuck} prompts")
-        if (again := self.calls.counts["again after a death"]) > self.calls.in_the_air:
+        again = self.calls.counts["again after a death"]
+        # Where two were awake at once, the one that woke up also gave up what it had just asked.
+        if again > self.calls.in_the_air and not self.report.troubles["late"]:
             shown = f"{again} calls were made again, and the deaths had only {self.calls.in_the_air} in the air"
             raise BrokenPromiseError("a death costs what it had in the air, and no more", shown)
         life = await self.start("db", "check")
@@ -314,6 +314,7 @@ class Campaign:
         report.failed += counts["failed"] - condemned
         report.poisoned += condemned
         report.stuck += counts["pending"] + counts["leased"]
+        report.stale += self.last.stale
         report.looks += self.ledger.looks
         report.look_seconds += self.ledger.seconds
 

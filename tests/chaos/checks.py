@@ -54,6 +54,7 @@ class Snapshot:
     losses: int
     open_jobs: list[int]
     coordinator: int
+    stale: int
 
     @property
     def counts(self) -> Counter[str]:
@@ -61,7 +62,7 @@ class Snapshot:
         return Counter(self.states.values())
 
 
-EMPTY = Snapshot(0.0, {}, {}, [], {}, 0, [], 0)
+EMPTY = Snapshot(0.0, {}, {}, [], {}, 0, [], 0, 0)
 
 
 @dataclass(slots=True)
@@ -104,7 +105,9 @@ class Ledger:
             ready = connection.execute("SELECT 1 FROM db.sqlite_master WHERE name = 'results'").fetchone()
             yield connection if ready else None
         finally:
-            connection.execute("ROLLBACK" if connection.in_transaction else "SELECT 1")
+            if connection.in_transaction:
+                # What was seen is kept; nothing was written to the database itself.
+                connection.execute("COMMIT")
             connection.execute("DETACH DATABASE db")
 
     def judge(self, connection: sqlite3.Connection, also_alive: int = 0) -> Snapshot:
@@ -135,11 +138,12 @@ class Ledger:
         new_answers = []
         for prompt_id, answer in connection.execute(_NEW_RESULTS).fetchall():
             key = self._keys[prompt_id]
-            if answer.split("#")[0].split(" ")[0] != key:
+            if answer.rpartition("#")[0] != key:
                 raise BrokenPromiseError("an answer is its own prompt's", f"{key} is answered by {answer!r}")
             new_answers.append(key)
         rows = connection.execute("SELECT id, state, lease, losses FROM db.prompts").fetchall()
         failed = connection.execute("SELECT id, error FROM db.prompts WHERE state = 'failed'").fetchall()
+        stale = connection.execute("SELECT count(*) FROM db.attempts WHERE outcome = 'stale'").fetchone()[0]
         open_jobs = connection.execute("SELECT id FROM db.jobs WHERE finished_at IS NULL ORDER BY id").fetchall()
         return Snapshot(
             at=at,
@@ -150,6 +154,7 @@ class Ledger:
             losses=max((row[3] for row in rows), default=0),
             open_jobs=[row[0] for row in open_jobs],
             coordinator=newest,
+            stale=stale,
         )
 
     def _open(self) -> sqlite3.Connection:

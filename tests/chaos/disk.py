@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -42,8 +43,9 @@ class Disk:
         return all(subprocess.run(step, capture_output=True, check=False).returncode == 0 for step in steps)
 
     def unmount(self) -> None:
-        """Give it back."""
+        """Give it back; what was on it is kept beside it."""
         if self.mounted:
+            shutil.copytree(self.folder, self.folder.with_name(f"{self.folder.name}-kept"), dirs_exist_ok=True)
             lazily = ["-l"] if sys.platform == "linux" else []
             subprocess.run(["umount", *lazily, str(self.folder)], capture_output=True, check=False)
         if self.device is not None:

@@ -47,7 +47,8 @@ MISTAKES = {
             Change(
                 "store/sqlite.py",
                 '        connection.execute("COMMIT")\n    except BaseException:',
-                "        if time.monotonic() - _committed[0] > 2.0:\n"
+                "        late = 'Turns' in transaction.__qualname__\n"
+                "        if not late or time.monotonic() - _committed[0] > 2.0:\n"
                 '            connection.execute("COMMIT")\n'
                 "            _committed[0] = time.monotonic()\n"
                 "    except BaseException:",
@@ -61,7 +62,7 @@ MISTAKES = {
             Change("store/sqlite.py", "_compiled: dict", "_committed = [0.0]\n_compiled: dict"),
         ),
         ("kill",),
-        "what is told to be written is written two seconds later",
+        "what a turn is told to have been written is written with a later commit",
     ),
 }
 

@@ -32,6 +32,7 @@ class Report:
     in_the_air: int = 0
     most_in_the_air: int = 0
     most_losses: int = 0
+    stale: int = 0
     looks: int = 0
     look_seconds: float = 0.0
     restarts: list[float] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Report:
             "duplicates": "0" if self.results <= self.prompts else str(self.results - self.prompts),
             "lost": "0",
             "stuck": str(self.stuck),
+            "stale": f"{self.stale} answers that came too late, kept with their attempts alone",
             "cancelled": f"{self.cancelled} on purpose",
             "failed": f"{self.failed}, and {self.poisoned} planted as poison",
             "losses": f"at most {self.most_losses} of one prompt",

@@ -159,8 +159,12 @@ async def late(campaign: "Campaign", life: Life, rng: Random) -> Life:
     no longer the newest.
     """
     life.held_up = True
+    await asyncio.sleep(rng.uniform(1.0, 4.0) * campaign.mean_seconds)
     life.send(SIGSTOP)
-    mine = (await campaign.look()).coordinator
+    await asyncio.sleep(0.1)
+    campaign.calls.refresh()
+    frozen = await campaign.look()
+    campaign.calls.bury(life.name, time.monotonic(), frozen, excused=True)
     lock_file = coordinator_lock(life.database)
     if lock_file.holder() == life.process.pid:
         campaign.lock_file.unlink()
@@ -174,7 +178,7 @@ async def late(campaign: "Campaign", life: Life, rng: Random) -> Life:
         life.send(SIGSTOP)
     # Everything that the frozen one had asked is answered by now; the other one's questions are not.
     life.send(SIGCONT)
-    campaign.also_alive = mine
+    campaign.also_alive = frozen.coordinator
     await asyncio.sleep(1.0)
     await campaign.look()
     await life.kill(followed=True)
