@@ -23,6 +23,7 @@ from tests.chaos.report import Report
 from tests.chaos.servers import Fleet
 from tests.chaos.switches import Switches
 from tests.chaos.troubles import TROUBLES_BY_NAME
+from tests.chaos.victim import POISONED
 
 START_SECONDS = 60.0
 EDGE_SECONDS = 20.0
@@ -84,7 +85,7 @@ class Campaign:
         )
         try:
             step = options.database_rounds
-            parts = [rounds[at : at + step] for at in range(0, len(rounds), step)] or [[]]
+            parts = [rounds[at : at + step] for at in range(0, len(rounds), step)]
             for number, part in enumerate(parts, 1):
                 await self._one_database(number, part, len(parts), sum(map(len, parts[: number - 1])), len(rounds))
         finally:
@@ -110,16 +111,14 @@ class Campaign:
         if any(each.trouble == "disk" for each in rounds) and not self.disk.mount():
             self.report.left_out.append("a really full disk (none can be mounted here; the file was bounded instead)")
         try:
-            if poison is not None:
-                where = self.papers.write("poison", self.options.poison, mark=POISON)
-                stored = await self.start(*self.papers.ask(where, 1), "--detach")
-                await stored.wait(START_SECONDS)
             for place, each in enumerate(rounds, done + 1):
                 await self._round(each)
+                if place == 1:
+                    await self._store_poison()
                 counts = self.last.counts
                 _tell(f"{place} of {all_rounds} rounds, {counts['done']:,} of {counts.total():,} prompts done")
             while len(self.last.states) < self.options.prompts / parts:
-                await self._store_more()
+                await self._store(self.papers.ask(self.many, self.options.questions))
             await self._end()
         finally:
             self._count_database()
@@ -232,7 +231,7 @@ class Campaign:
         command = self._command(small=small)
         life = await self.start(*command, edge=each.edge)
         if await life.wait(EDGE_SECONDS):
-            hit = bool(life.hits())
+            hit = any(each.side != POISONED for each in life.hits())
             self.report.deaths["edge" if hit else "none"] += hit
             self.report.missed += not hit
             if not hit:
@@ -262,8 +261,14 @@ class Campaign:
         await life.leaves_nothing()
         await self.check(life)
 
-    async def _store_more(self) -> None:
-        life = await self.start(*self.papers.ask(self.many, self.options.questions), "--detach")
+    async def _store_poison(self) -> None:
+        """From now on nobody lives long, until what is poison is found; others are in flight with it at first."""
+        if self.options.poison:
+            where = self.papers.write("poison", self.options.poison, mark=POISON)
+            await self._store(self.papers.ask(where, 1))
+
+    async def _store(self, command: list[str]) -> None:
+        life = await self.start(*command, "--detach")
         await life.wait(START_SECONDS)
         await self.check(life)
 

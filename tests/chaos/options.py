@@ -101,6 +101,8 @@ def parse(arguments: list[str] | None = None) -> Options:
     if min(kills, edges, given.poison) < 0 or min(given.in_flight, given.apart, given.answer_seconds) <= 0:
         parser.error("numbers must not be negative, and --in-flight, --apart and --answer-seconds must be more than 0")
     others = 2 if given.others is None else given.others
+    if not kills + edges + others * len(set(faults) - {"kill", "edges"}):
+        parser.error("there is nothing to do: raise --kills, --edges or --others")
     between = max(4, round(given.in_flight * given.apart))
     papers = given.papers or min(500, max(10, between * 4 // given.questions))
     return Options(

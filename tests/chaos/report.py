@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.edges import REQUIRED, Hit
 from tests.chaos.options import Options
+from tests.chaos.victim import POISONED
 
 LONG_RUN_EDGES = 48
 """A run with so many edge kills must have hit every edge that is required."""
@@ -41,8 +42,8 @@ class Report:
     def hit(self, hits: list[Hit]) -> None:
         """Count the edges of one life."""
         for hit in hits:
-            for sort in hit.sorts:
-                self.edges[hit.side, sort] += 1
+            if hit.side != POISONED:
+                self.edges.update((hit.side, sort) for sort in hit.sorts)
 
     def never_hit(self) -> list[tuple[str, str]]:
         """The required edges that were not hit."""
