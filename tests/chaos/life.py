@@ -105,8 +105,12 @@ class Life:
 
 @dataclass(slots=True)
 class Births:
-    """Starts commands in `home`; `before` are folders that come first where Python looks for packages."""
+    """Starts commands in `home`, and names them; `before` are folders that come first where Python looks for packages.
 
+    `configure` gives the configuration of a life, `poison` is the mark of what kills it.
+    """
+
+    prefix: str
     home: Path
     notes: Path
     switches: Path
@@ -115,9 +119,9 @@ class Births:
     poison: str | None = None
     lives: list[Life] = field(default_factory=list)
 
-    async def start(self, number: int, *arguments: str, edge: Edge | None = None, prefix: Sequence[str] = ()) -> Life:
+    async def start(self, *arguments: str, edge: Edge | None = None, wrapper: Sequence[str] = ()) -> Life:
         """Start `distllm ARGUMENTS`."""
-        name = f"life{number:05d}"
+        name = f"{self.prefix}{len(self.lives) + 1:05d}"
         output, log = self.notes / f"{name}.txt", self.notes / f"{name}.edges"
         config = self.notes / f"{name}.json"
         config.write_text(self.configure(name))
@@ -133,7 +137,7 @@ class Births:
             file.write(f"$ distllm {' '.join(arguments)}\n")
             file.flush()
             process = await asyncio.create_subprocess_exec(
-                *(*prefix, sys.executable, "-m", "tests.chaos.victim", *arguments),
+                *(*wrapper, sys.executable, "-m", "tests.chaos.victim", *arguments),
                 cwd=self.home,
                 env=kept | environment | orders.environment(),
                 stdin=DEVNULL,

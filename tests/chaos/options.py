@@ -85,7 +85,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--plant", choices=sorted(MISTAKES), help="take a safeguard out of a copy of distllm: the run must fail")
     add("--database-rounds", type=int, default=100, help="rounds before the next database is begun (100)")
     add("--papers", type=int, help="papers a job (as the work needs)")
-    add("--questions", type=int, default=5, help="questions a job (5)")
+    add("--questions", type=int, default=10, help="questions a job (10)")
     add("--max-retries", type=int, default=50, help="of the victims' configuration (50)")
     add("--folder", type=Path, help="work here instead of in a temporary folder")
     add("--keep", action="store_true", help="leave the folder as it is")
@@ -104,7 +104,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     if not kills + edges + others * len(set(faults) - {"kill", "edges"}):
         parser.error("there is nothing to do: raise --kills, --edges or --others")
     between = max(4, round(given.in_flight * given.apart))
-    papers = given.papers or min(500, max(10, between * 4 // given.questions))
+    papers = given.papers or min(500, max(10, between * 8 // given.questions))
     return Options(
         seed=given.seed,
         kills=kills,
