@@ -132,8 +132,11 @@ class Calls:
 
         `excused` where something held up its writing.
         """
+        # Where another one has followed at once, it may have been asked again and answered by now.
         lost = [
-            call for call in self._of_life.pop(life, []) if snapshot.states.get(call.key) not in ("done", "cancelled")
+            call
+            for call in self._of_life.pop(life, [])
+            if snapshot.states.get(call.key) not in ("done", "cancelled") or self.by_key[call.key][-1].life != life
         ]
         self.in_the_air += len(lost)
         self.most_in_the_air = max(self.most_in_the_air, len(lost))
@@ -141,6 +144,7 @@ class Calls:
             call.key
             for call in lost
             if call.how == "answered"
+            and snapshot.states.get(call.key) != "done"
             and call.ended is not None
             and call.ended < died - WRITTEN_WITHIN_SECONDS
             and not self._was_cut(call.ended)

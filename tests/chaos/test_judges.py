@@ -110,6 +110,12 @@ def test_a_death_excuses_the_next_call_and_is_counted(tmp_path: Path) -> None:
     assert (calls.total, calls.counts["again after a death"], calls.in_the_air) == (2, 1, 1)
 
 
+def test_what_a_follower_has_had_answered_already_was_in_the_air_too(tmp_path: Path) -> None:
+    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", "end 1 disconnected 11.0", "begin 2 p/q b 12.0")
+    calls.bury("a", 11.0, seen("done", 2, at=13.0), excused=False)
+    assert calls.in_the_air == 1
+
+
 @pytest.mark.parametrize(
     ("lines", "lease", "promise"),
     [
