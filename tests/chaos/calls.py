@@ -1,6 +1,5 @@
 """What the servers were asked, and whether there was cause for each call."""
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +153,3 @@ class Calls:
                 f"answers given more than {WRITTEN_WITHIN_SECONDS:.0f} s before the death are not there: {few(overdue)}"
             )
             raise BrokenPromiseError("no answer is lost", shown)
-
-
-def now() -> float:
-    """The time as the log has it."""
-    return time.monotonic()

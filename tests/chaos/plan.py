@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.edges import BEGUN, BUILD, OTHERS, RECLAIM, REQUIRED, TOLD, Edge
+from tests.chaos.edges import BUILD, OTHERS, RECLAIM, REQUIRED, TOLD, Edge
 from tests.chaos.options import RARE, TROUBLES, Options
 
 KILL, EDGE, IO = "kill", "edge", "io"
@@ -60,12 +60,9 @@ def _edges(number: int, rng: Random) -> list[Edge]:
 
 
 def _nth(sort: str, rng: Random) -> int:
-    return 1 if sort in ONCE else rng.randint(1, 20 if sort != "health" else 5)
+    return 1 if sort in ONCE else rng.randint(1, 12 if sort != "health" else 5)
 
 
 def _lie(trouble: str, rng: Random) -> Edge | None:
     """The commit that is told to have failed."""
     return Edge(TOLD, rng.choice(("settle", "claim")), rng.randint(2, 10)) if trouble == "told" else None
-
-
-__all__ = ["BEGUN", "EDGE", "IO", "KILL", "Round", "make_plan"]
