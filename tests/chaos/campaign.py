@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.calls import Calls
-from tests.chaos.checks import Ledger
+from tests.chaos.checks import DONE_ONCE, NO_ANSWER_IS_LOST, Ledger
 from tests.chaos.disk import Disk
 from tests.chaos.ending import condemned, end
 from tests.chaos.life import Births, strace
@@ -140,6 +140,8 @@ class Campaign:
         report.poisoned += poison
         report.stuck += counts["pending"] + counts["leased"]
         report.stale += stage.last.stale
+        report.lost += stage.ledger.count(NO_ANSWER_IS_LOST)
+        report.twice += stage.ledger.count(DONE_ONCE)
         report.looks += stage.ledger.looks
         report.look_seconds += stage.ledger.seconds
 

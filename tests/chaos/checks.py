@@ -1,6 +1,5 @@
 """The judge of the database: what must be true of any snapshot, and what was true before and must stay so."""
 
-import hashlib
 import sqlite3
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from tests.chaos.broken import BrokenPromiseError, few
 from tests.store.store_kit import assert_consistent
 
 NO_ANSWER_IS_LOST = "no answer is lost"
+DONE_ONCE = "nothing is done twice"
 
 # Each finds nothing; `db` is the victim's database.
 _PROMISES = {
@@ -23,9 +23,7 @@ _PROMISES = {
         "SELECT r.prompt_id FROM db.results r JOIN db.attempts a ON a.id = r.attempt_id "
         "JOIN db.prompts p ON p.id = r.prompt_id WHERE a.lease <> p.lease"
     ),
-    "nothing is done twice": (
-        "SELECT prompt_id FROM db.attempts WHERE outcome = 'done' GROUP BY prompt_id HAVING count(*) > 1"
-    ),
+    DONE_ONCE: ("SELECT prompt_id FROM db.attempts WHERE outcome = 'done' GROUP BY prompt_id HAVING count(*) > 1"),
     NO_ANSWER_IS_LOST: (
         "SELECT s.prompt_id FROM main.seen s LEFT JOIN db.results r ON r.prompt_id = s.prompt_id "
         "WHERE r.prompt_id IS NULL OR r.attempt_id IS NOT s.attempt_id OR r.answer IS NOT s.answer"
@@ -67,10 +65,7 @@ EMPTY = Snapshot(0.0, {}, {}, [], {}, 0, [], 0, 0)
 
 @dataclass(slots=True)
 class Ledger:
-    """Keeps what was seen of one database, and looks at it again and again.
-
-    `full_check_every` is how often the whole file is read (`integrity_check`) rather than most of it.
-    """
+    """Keeps what was seen of one database, and looks at all of it again and again."""
 
     path: Path
     looks: int = 0
@@ -157,6 +152,11 @@ class Ledger:
             stale=stale,
         )
 
+    def count(self, promise: str) -> int:
+        """How many prompts break one of the promises that are told in SQL."""
+        with self.pinned() as connection:
+            return 0 if connection is None else len(connection.execute(_PROMISES[promise]).fetchall())
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             # What was seen lies in memory; the database itself is attached for each look alone, and read-only.
@@ -166,8 +166,3 @@ class Ledger:
             )
             self._connection.execute("CREATE TABLE main.holders (id INTEGER PRIMARY KEY)")
         return self._connection
-
-    def fingerprint(self) -> str:
-        """All answers seen, in one word."""
-        rows = self._open().execute("SELECT prompt_id, attempt_id, answer FROM main.seen ORDER BY 1").fetchall()
-        return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]

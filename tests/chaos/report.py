@@ -34,6 +34,8 @@ class Report:
     most_in_the_air: int = 0
     most_losses: int = 0
     stale: int = 0
+    lost: int = 0
+    twice: int = 0
     looks: int = 0
     look_seconds: float = 0.0
     restarts: list[float] = field(default_factory=list)
@@ -70,8 +72,8 @@ class Report:
             "calls": f"{self.calls['calls']:,}, {again:,} of them again: {self.calls['again after a death']:,} after a "
             f"death, {again - self.calls['again after a death']:,} after a failure of a server",
             "in the air": f"{self.in_the_air:,} at all deaths, at most {self.most_in_the_air} at one",
-            "duplicates": "0" if self.results <= self.prompts else str(self.results - self.prompts),
-            "lost": "0",
+            "duplicates": f"{self.twice} prompts done twice",
+            "lost": f"{self.lost} answers that were seen are gone, or others",
             "stuck": str(self.stuck),
             "stale": f"{self.stale} answers that came too late, kept with their attempts alone",
             "cancelled": f"{self.cancelled} on purpose",

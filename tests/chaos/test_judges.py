@@ -10,7 +10,7 @@ import pytest
 from distllm.store.migrate import upgrade
 from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.calls import Calls
-from tests.chaos.checks import EMPTY, Ledger, Snapshot
+from tests.chaos.checks import DONE_ONCE, EMPTY, NO_ANSWER_IS_LOST, Ledger, Snapshot
 from tests.chaos.edges import BUILD, CLAIM, RECLAIM, SETTLE, sort_of
 from tests.store.store_kit import Store, add_job, end
 
@@ -43,14 +43,14 @@ def ledger(store: Store) -> Iterator[Ledger]:
 @pytest.mark.parametrize(
     ("change", "promise"),
     [
-        ("UPDATE results SET answer = 'another'", "no answer is lost"),
+        ("UPDATE results SET answer = 'another'", NO_ANSWER_IS_LOST),
         ("UPDATE prompts SET lease = lease + 1", "only the newest lease ends a prompt"),
         ("UPDATE prompts SET state = 'pending', finished_at = NULL", "the database agrees with itself"),
         ("UPDATE job_counters SET done = 2", "the database agrees with itself"),
         (
             "INSERT INTO attempts SELECT 7, prompt_id, lease, worker_id, coordinator_id, started_at, finished_at, "
             "0, 1, 1, 0, 1, 0, 0, outcome, NULL, NULL FROM attempts",
-            "nothing is done twice",
+            DONE_ONCE,
         ),
     ],
 )
@@ -58,6 +58,8 @@ def test_what_is_amiss_in_a_database_is_noticed(store: Store, ledger: Ledger, ch
     store.connection.execute(change)
     with pytest.raises(BrokenPromiseError, match=promise):
         ledger.look()
+    assert ledger.count(NO_ANSWER_IS_LOST) == (promise == NO_ANSWER_IS_LOST)
+    assert ledger.count(DONE_ONCE) == (promise == DONE_ONCE)
 
 
 def test_a_lease_of_a_dead_coordinator_is_noticed_once_another_one_works(store: Store) -> None:
