@@ -69,7 +69,7 @@ class Report:
             "databases": f"{self.databases}, looked at {self.looks} times in {self.look_seconds:.0f} s, each whole",
             "prompts": f"{self.prompts:,}",
             "results": f"{self.results:,}",
-            "calls": f"{self.calls['calls']:,}, {again:,} of them again: {self.calls['again after a death']:,} after a "
+            "calls": f"{self.calls['calls']:,}, {self.calls['spoilt']:,} spoilt on purpose; {again:,} were made again: {self.calls['again after a death']:,} after a "
             f"death, {again - self.calls['again after a death']:,} after a failure of a server",
             "in the air": f"{self.in_the_air:,} at all deaths, at most {self.most_in_the_air} at one",
             "duplicates": f"{self.twice} prompts done twice",

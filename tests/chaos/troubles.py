@@ -33,7 +33,7 @@ async def stop(stage: Stage, life: Life, rng: Random) -> Life:
 async def misbehave(stage: Stage, life: Life, rng: Random) -> Life:
     """Servers fail, in this round alone."""
     await stage.fleet.tell("misbehave", rng.choice((0.05, 0.2, 0.5)))
-    await asyncio.sleep(rng.uniform(2.0, 10.0) * stage.mean_seconds)
+    await asyncio.sleep(rng.uniform(1.0, 4.0))
     stage.disturbed = True
     return life
 
