@@ -46,6 +46,15 @@ class Life:
     started: float = field(default_factory=time.monotonic)
     died: float | None = None
     held_up: bool = False
+    death: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Noted at once: what it had answered before is judged by how long before.
+        self.death = asyncio.create_task(self._note_death())
+
+    async def _note_death(self) -> None:
+        await self.process.wait()
+        self.died = time.monotonic()
 
     @property
     def over(self) -> bool:
@@ -72,11 +81,9 @@ class Life:
 
     async def wait(self, seconds: float) -> bool:
         """Wait for its end; false if it has not come."""
-        try:
-            await asyncio.wait_for(self.process.wait(), seconds)
-        except TimeoutError:
+        await asyncio.wait({self.death}, timeout=seconds)
+        if not self.death.done():
             return False
-        self.died = self.died or time.monotonic()
         self._look_for_mistakes()
         return True
 
@@ -84,8 +91,7 @@ class Life:
         """SIGKILL: within a second its children are gone and, unless it is `followed`, the lock is free."""
         children = descendants_of(self.process.pid)
         self.send(signal.SIGKILL)
-        await self.process.wait()
-        self.died = self.died or time.monotonic()
+        await self.death
         await self.leaves_nothing(children, followed=followed)
         self._look_for_mistakes()
 
@@ -157,7 +163,7 @@ class Births:
                     if is_alive(child):
                         os.kill(child, signal.SIGKILL)
                 life.send(signal.SIGKILL)
-                await life.process.wait()
+            await life.death
 
 
 def strace(nth: int) -> list[str] | None:

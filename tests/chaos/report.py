@@ -60,7 +60,7 @@ class Report:
 
     def __str__(self) -> str:
         restarts = sorted(self.restarts) or [0.0]
-        again = self.calls["again"]
+        again, after = self.calls["again"], self.calls["again after a death"]
         lines = {
             "seed": str(self.options.seed),
             "deaths": f"{sum(self.deaths.values())}: {_counted(self.deaths)}",
@@ -69,8 +69,8 @@ class Report:
             "databases": f"{self.databases}, looked at {self.looks} times in {self.look_seconds:.0f} s, each whole",
             "prompts": f"{self.prompts:,}",
             "results": f"{self.results:,}",
-            "calls": f"{self.calls['calls']:,}, {self.calls['spoilt']:,} spoilt on purpose; {again:,} were made again: {self.calls['again after a death']:,} after a "
-            f"death, {again - self.calls['again after a death']:,} after a failure of a server",
+            "calls": f"{self.calls['calls']:,}, {self.calls['spoilt']:,} of them spoilt on purpose",
+            "again": f"{after:,} calls after a death, {again - after:,} after a failure of a server",
             "in the air": f"{self.in_the_air:,} at all deaths, at most {self.most_in_the_air} at one",
             "duplicates": f"{self.twice} prompts done twice",
             "lost": f"{self.lost} answers that were seen are gone, or others",
