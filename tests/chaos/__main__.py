@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,10 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report(options)
     verdict, code = "chaos: FAILED: the driver itself broke", 1
     try:
-        asyncio.run(Campaign(options, folder, report).run())
+        asyncio.run(_run(Campaign(options, folder, report)))
         verdict, code = "chaos: passed", 0
     except BrokenPromiseError as broken:
         verdict = f"chaos: FAILED: {broken}"
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        verdict = "chaos: FAILED: it was stopped"
     finally:
         if options.keep or code:
             print(f"the folder is {folder}")
@@ -32,6 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         print(f"{report}\n{verdict}")
     return code
+
+
+async def _run(campaign: Campaign) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does: what was started is ended, too.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await campaign.run()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ RARE = ("late",)
 
 EXAMPLES = """
 examples:
-  python -m tests.chaos                                        a bit of everything, in two minutes
+  python -m tests.chaos                                        a bit of everything, in about five minutes
   python -m tests.chaos --kills 0 --edges 100                  killed at the edges of commits
   python -m tests.chaos --kills 500 --edges 0 --faults kill    the long run: half an hour
   python -m tests.chaos --poison 3 --faults kill --kills 5     planted documents that nobody survives
@@ -31,7 +31,7 @@ what the faults do:
   told       a COMMIT that is told to have failed      people     status, pause, cancel, retry, db check, query
   late       a frozen coordinator whose lock was taken from it wakes up (only if it is named)
 
-With misbehave, prompts may fail by chance but for --max-retries, which is 50 here; no refusal by all kinds is drawn.
+With misbehave, a prompt fails only after --max-retries (50 here), or if every server of the fleet cuts it.
 """
 
 
