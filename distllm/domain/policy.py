@@ -19,7 +19,7 @@ LOSSES_TO_SUSPECT = 3
 """After how many deaths with it in flight, of a coordinator or of a server, a prompt is asked alone."""
 
 DEATHS_TO_CONDEMN = 5
-"""How many deaths in a row with nothing else in flight fail a prompt."""
+"""How many deaths in a row with nothing else in flight fail a prompt; one that it had no part in breaks the row."""
 
 POISON = f"whoever was asked went down with it, {DEATHS_TO_CONDEMN} times in a row with nothing else in flight"
 
@@ -91,7 +91,7 @@ def verdict(
             alone = is_suspect(losses)
             if alone and deaths_alone + 1 >= DEATHS_TO_CONDEMN:
                 return Failed(f"{POISON}; the last time: {outcome.error}")
-            return Lost(now + backoff(0, rng), alone)
+            return Lost(now + backoff(deaths_alone, rng), alone)
         case ErrorClass.SETUP | ErrorClass.RELEASED:
             return Again(now, charged=False)
         case unknown:

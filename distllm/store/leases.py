@@ -5,14 +5,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, case, exists, func, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from distllm.domain.models import Ask
-from distllm.domain.policy import LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT, is_suspect
+from distllm.domain.policy import BACKOFF_SECONDS, LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT, is_suspect
 from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING, none_of, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import attempts, documents, jobs, prompts, readings, refusals
+from distllm.store.tables import attempts, coordinators, documents, jobs, prompts, readings, refusals
 
 SQLITE_COUNTERS = 0
 """On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""
@@ -266,24 +278,37 @@ def release(tx: Tx, leases: Sequence[Lease]) -> None:
 
 
 # Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder. Only what was in
-# flight can have had a part in that; and a suspect was in flight alone.
+# flight can have had a part in that; and a suspect was in flight alone. It waits longer each time, so that whatever
+# else there is to die of has its chance without it.
 _IN_FLIGHT = exists().where(
     attempts.c.prompt_id == prompts.c.id, attempts.c.lease == prompts.c.lease, attempts.c.outcome.is_(None)
 )
 _SUSPECT = prompts.c.losses >= literal_column(str(LOSSES_TO_SUSPECT))
+_DIED_ALONE = and_(_SUSPECT, _IN_FLIGHT)
+_WAIT: ColumnElement[float] = literal_column(str(BACKOFF_SECONDS)) * literal_column("1").bitwise_lshift(
+    prompts.c.deaths_alone + literal_column("1")
+)
 _RECLAIM = (
     update(prompts)
     .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
     .values(
         state=PENDING,
         holder=None,
-        available_at=bindparam("now"),
+        available_at=bindparam("now") + case((_DIED_ALONE, _WAIT), else_=literal_column("0")),
         losses=prompts.c.losses + case((_IN_FLIGHT, literal_column("1")), else_=literal_column("0")),
-        deaths_alone=prompts.c.deaths_alone
-        + case((and_(_SUSPECT, _IN_FLIGHT), literal_column("1")), else_=literal_column("0")),
+        deaths_alone=prompts.c.deaths_alone + case((_DIED_ALONE, literal_column("1")), else_=literal_column("0")),
     )
-    .returning(prompts.c.job_id, prompts.c.parent_id)
+    .returning(prompts.c.job_id, prompts.c.parent_id, prompts.c.available_at)
 )
+_PREDECESSOR_DIED = (
+    select(coordinators.c.ended_at.is_(None))
+    .where(coordinators.c.id < bindparam("me"))
+    .order_by(coordinators.c.id.desc())
+    .limit(literal_column("1"))
+)
+
+# Somebody went down without them: then it need not be their doing that others did.
+ALIBI = update(prompts).where(prompts.c.state == PENDING, _SUSPECT).values(deaths_alone=literal_column("0"))
 
 _LOST = (
     update(attempts)
@@ -295,8 +320,11 @@ _LOST = (
 def reclaim(tx: Tx, me: int, now: float) -> int:
     """Take back all leases of dead coordinators; return how many. Safe only under the coordinator's lock."""
     lost = tx.rows(_RECLAIM, {"me": me, "now": now})
-    for (job_id, part), count in Counter((job_id, int(parent is not None)) for job_id, parent in lost).items():
+    for (job_id, part), count in Counter((job_id, int(parent is not None)) for job_id, parent, _ in lost).items():
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
+    died_alone = any(due > now for _, _, due in lost)
+    if not died_alone and tx.value(_PREDECESSOR_DIED, {"me": me}):
+        tx.run(ALIBI, {})
     tx.run(_LOST, {"me": me, "now": now})
     return len(lost)
 

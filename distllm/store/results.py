@@ -10,7 +10,7 @@ from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Settlement, record_end
 from distllm.store.failures import fail_parents
-from distllm.store.leases import count_moves
+from distllm.store.leases import ALIBI, count_moves
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
@@ -166,6 +166,8 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
             return label, PromptState.FAILED
     elif tx.run(_AGAIN, values | {"due": due, "loss": loss, "death": death, "spoken": spoken}):
         count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
+        if loss and not death:
+            tx.run(ALIBI, {})
         return label, PromptState.PENDING
     return label, None
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from distllm.domain.models import Ask, ErrorClass
-from distllm.domain.policy import DEATHS_TO_CONDEMN, LOSSES_TO_SUSPECT, Again, Failed, Lost
+from distllm.domain.policy import BACKOFF_SECONDS, DEATHS_TO_CONDEMN, LOSSES_TO_SUSPECT, Again, Failed, Lost
 from distllm.domain.states import FINAL, MOVES
 from distllm.store.attempts import Sent, Settlement
 from distllm.store.control import (
@@ -340,9 +340,16 @@ class Coordinators(RuleBasedStateMachine):
             if isinstance(ended.verdict, Lost):
                 each.losses += 1
                 each.deaths += ended.verdict.alone
+                if not ended.verdict.alone:
+                    self.give_alibi()
             elif kind in (ErrorClass.BROKEN, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
                 each.deaths = 0
         return ended
+
+    def give_alibi(self) -> None:
+        for each in self.prompts.values():
+            if each.state == "pending" and each.suspect:
+                each.deaths = 0
 
     def fail_parent(self, part: Prompt) -> None:
         if part.parent is not None and self.prompts[part.parent].state == "pending":
@@ -395,13 +402,17 @@ class Coordinators(RuleBasedStateMachine):
     def die_and_be_followed(self) -> None:
         self.dead += self.live
         self.live = [self.store.reclaim(self.now)]
+        alone = [each for each in self.prompts.values() if each.state == "leased" and each.suspect and each.in_flight]
         for each in self.prompts.values():
             if each.state == "leased":
                 each.state, each.holder, each.available = "pending", None, self.now
-                was_suspect, was_in_flight = each.suspect, bool(each.in_flight)
-                each.losses += was_in_flight
-                each.deaths += was_suspect and was_in_flight
+                each.losses += bool(each.in_flight)
             each.in_flight.clear()
+        for each in alone:
+            each.deaths += 1
+            each.available += BACKOFF_SECONDS * 2**each.deaths
+        if not alone:
+            self.give_alibi()
         for each in self.prompts.values():
             if each.state == "pending" and each.suspect and each.deaths >= DEATHS_TO_CONDEMN:
                 each.state = "failed"
