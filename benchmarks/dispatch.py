@@ -1,0 +1,222 @@
+"""What the queue costs: distllm's durable dispatch beside a bare aiohttp loop, and beside LiteLLM's Router.
+
+    uv run --group bench python -m benchmarks.dispatch
+    uv run --group bench python -m benchmarks.dispatch --prompt-bytes 20000
+    uv run python -m benchmarks.dispatch --without-litellm --profile dispatch.prof
+
+Two stub servers in processes of their own answer at once. The research preset's five questions are asked about
+made-up papers: by distllm's own run, out of a database where the job is stored already, each answer committed with
+synchronous=FULL; by tasks that take the same requests from a list and keep the answers in another; by as many tasks
+that call LiteLLM's Router. All stream, and all keep their requests in flight at the same number. Each contender is a
+process of its own, warmed up, and they take turns; only the ratio of neighbouring runs means anything. CPU time
+counts all threads of the contender, and not the servers'.
+
+By default the servers keep connections, as HTTP/1.1 has it; with `--close` they end each with its answer, as
+llama.cpp does. `--profile` writes what cProfile saw of distllm's event loop in one more run.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import multiprocessing
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.processes import serving
+from benchmarks.prompts import Prompt, prompts_of, research
+from benchmarks.stub import MODEL
+from benchmarks.through_distllm import store_job, work
+from distllm.metrics import Metrics
+from distllm.presets import render_system
+
+SERVERS = 2
+WARM_UP_PAPERS = 20
+MAX_TOKENS = 100
+BARE, DISTLLM, LITELLM = "bare aiohttp loop", "distllm", "LiteLLM Router"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A stored job: its database, which is copied for each run, and its prompts for those who have no database."""
+
+    database: Path
+    prompts: list[Prompt]
+
+
+class Timing(NamedTuple):
+    """One run; `cpu` is that of the contender's process."""
+
+    prompts: int
+    seconds: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Prompts a second."""
+        return self.prompts / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU time a prompt."""
+        return 1000 * self.cpu / self.prompts
+
+
+Contender = Callable[[Sequence[int], Shelf, int], Timing]
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.dispatch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--prompt-bytes", type=int, default=1000, help="bytes of a system message (1000)")
+    parser.add_argument("--prompts", type=int, default=2000, help="prompts of a run, five about a paper (2000)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, taken in turns (5)")
+    parser.add_argument("--in-flight", type=int, default=50, help="requests at a time (50)")
+    parser.add_argument("--answer-tokens", type=int, default=8, help="tokens of an answer, each an event (8)")
+    parser.add_argument("--close", action="store_true", help="servers end each connection with its answer")
+    parser.add_argument("--litellm-prompts", type=int, default=500, help="prompts of a run of LiteLLM (500)")
+    parser.add_argument("--without-litellm", action="store_true")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="for `python -m pstats FILE`")
+    given = parser.parse_args()
+    least = len(render_system("")) + 100
+    if given.prompt_bytes < least:
+        parser.error(f"--prompt-bytes must be at least {least}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        _say("storing the job…")
+        shelf = _shelf(folder / "job.db", given.prompts, given.prompt_bytes)
+        warm_up = _shelf(folder / "warm-up.db", WARM_UP_PAPERS * len(research().templates), given.prompt_bytes)
+        short = Shelf(shelf.database, shelf.prompts[: given.litellm_prompts])
+        contenders: dict[str, tuple[Contender, Shelf]] = {BARE: (run_bare, shelf), DISTLLM: (run_distllm, shelf)}
+        if not given.without_litellm:
+            contenders[LITELLM] = (run_litellm, short)
+        options: list[object] = ["--slots", given.in_flight // SERVERS, "--answer-tokens", given.answer_tokens]
+        options += ["--close"] * given.close
+        ports = [stack.enter_context(serving("benchmarks.stub", *options)).port for _ in range(SERVERS)]
+        found = _measure(contenders, warm_up, ports, given.in_flight, given.runs)
+        if given.profile is not None:
+            profile(ports, shelf, given.in_flight, given.profile)
+    size = sum(map(len, shelf.prompts[0]))
+    closing_ = ", a connection for each answer" if given.close else ""
+    print(f"{len(shelf.prompts):,} prompts of {size:,} bytes, answers of {given.answer_tokens} tokens{closing_}")
+    print(f"{given.in_flight} in flight on {SERVERS} stub servers, {given.runs} runs in turns: median (min, max)")
+    for name, timings in found.items():
+        rates, cpu = [each.rate for each in timings], [each.cpu_ms for each in timings]
+        print(f"{name:>18}: {_spread(rates, 0)} prompts/s, {_spread(cpu, 2)} ms of CPU a prompt")
+    for one, other in ((DISTLLM, BARE), (DISTLLM, LITELLM)):
+        if one in found and other in found:
+            pairs = list(zip(found[one], found[other], strict=True))
+            rates = [mine.rate / its.rate for mine, its in pairs]
+            cpu = [its.cpu_ms / mine.cpu_ms for mine, its in pairs]
+            print(f"{one} / {other}: {_spread(rates, 2)} in prompts/s; {_spread(cpu, 2)} in prompts per CPU second")
+
+
+def run_bare(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
+    """The bare loop."""
+    from benchmarks.bare_loop import ask_all
+
+    cpu = time.process_time()
+    seconds = asyncio.run(ask_all(ports, shelf.prompts, in_flight, MODEL, MAX_TOKENS))
+    return Timing(len(shelf.prompts), seconds, time.process_time() - cpu)
+
+
+def run_litellm(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
+    """LiteLLM's Router, called by as many tasks."""
+    from benchmarks.litellm_router import ask_all, document_first
+
+    requests = [document_first(prompt) for prompt in shelf.prompts]
+    cpu = time.process_time()
+    seconds = asyncio.run(ask_all(ports, requests, in_flight, MODEL, MAX_TOKENS))
+    return Timing(len(shelf.prompts), seconds, time.process_time() - cpu)
+
+
+def run_distllm(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
+    """distllm on a copy of the database; the servers tell it their slots, which are all that is in flight."""
+    copy = shelf.database.with_suffix(".run.db")
+    shutil.copy(shelf.database, copy)
+    try:
+        metrics = Metrics()
+        cpu = time.process_time()
+        seconds = asyncio.run(work(copy, ports, metrics.observe))
+        cpu = time.process_time() - cpu
+        with closing(sqlite3.connect(copy)) as connection:
+            states = dict(connection.execute("SELECT state, count(*) FROM prompts GROUP BY state"))
+            (attempts,) = connection.execute("SELECT count(*) FROM attempts").fetchone()
+    finally:
+        for file in copy.parent.glob(f"{copy.name}*"):
+            file.unlink()
+    assert states == {"done": len(shelf.prompts)}, states
+    assert attempts == len(shelf.prompts), attempts
+    return Timing(len(shelf.prompts), seconds, cpu)
+
+
+def profile(ports: Sequence[int], shelf: Shelf, in_flight: int, file: Path) -> None:
+    """Write where distllm's event loop spends its time; the writer's thread is not in it."""
+    run_distllm(ports, shelf, in_flight)
+    with cProfile.Profile() as profiler:
+        run_distllm(ports, shelf, in_flight)
+    profiler.dump_stats(file)
+    _say(f"see: python -m pstats {file}")
+
+
+def _shelf(database: Path, prompts: int, system_bytes: int) -> Shelf:
+    preset = research()
+    papers = max(1, prompts // len(preset.templates))
+    asyncio.run(store_job(database, papers, system_bytes - len(render_system("")), MODEL, MAX_TOKENS))
+    return Shelf(database, prompts_of(database, preset.templates))
+
+
+def _measure(
+    contenders: dict[str, tuple[Contender, Shelf]], warm_up: Shelf, ports: Sequence[int], in_flight: int, runs: int
+) -> dict[str, list[Timing]]:
+    found: dict[str, list[Timing]] = {name: [] for name in contenders}
+    with ExitStack() as stack:
+        spawn = multiprocessing.get_context("spawn")
+        hands = {name: stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for name in contenders}
+        for name, (contender, _) in contenders.items():
+            _say(f"warming up: {name}")
+            hands[name].submit(contender, ports, warm_up, in_flight).result()
+        for run in range(runs):
+            # Forwards and backwards, so that a machine that slows down favours nobody.
+            for name in list(contenders)[:: -1 if run % 2 else 1]:
+                contender, shelf = contenders[name]
+                before = _answers(ports)
+                found[name].append(hands[name].submit(contender, ports, shelf, in_flight).result())
+                asked = _answers(ports) - before
+                assert asked == len(shelf.prompts), f"{name} asked {asked} prompts, not {len(shelf.prompts)}"
+                _say(f"run {run + 1} of {runs}: {name}: {found[name][-1].rate:,.0f} prompts/s")
+    return found
+
+
+def _answers(ports: Sequence[int]) -> int:
+    total = 0
+    for port in ports:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats") as response:
+            total += json.load(response)["answers"]
+    return total
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
+    return f"{middle} ({least}, {most})"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

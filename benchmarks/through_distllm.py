@@ -1,0 +1,45 @@
+"""distllm as a contender: a job stored by its intake, worked by the run that commands and `LoadBalancer` use."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prompts import made_up_paper, research, vocabulary
+from distllm.compose.fleet import open_fleet
+from distllm.compose.run import Run
+from distllm.config import Config
+from distllm.documents import find_files
+from distllm.domain.clock import Clock
+from distllm.domain.events import Listener
+from distllm.intake import Request, build, create
+from distllm.store.database import open_database
+
+
+async def store_job(path: Path, documents: int, characters: int, model: str, max_tokens: int) -> None:
+    """Store the research preset's questions about so many made-up papers in a new database at `path`."""
+    folder = path.with_suffix(".papers")
+    folder.mkdir()
+    words = vocabulary()
+    for number in range(documents):
+        (folder / f"{number:06}.txt").write_text(made_up_paper(words, number, characters), encoding="utf-8")
+    clock = Clock()
+    request = Request(find_files([folder]), research(), model, max_tokens=max_tokens)
+    async with open_database(path) as database:
+        created = await create(database, request, clock)
+        await build(database, created.job_id, lambda done, total: None, clock, _no_weights)
+
+
+async def work(path: Path, ports: Sequence[int], listener: Listener, **settings: Any) -> float:
+    """Work all jobs of a database on the servers at `ports`; the seconds from the first look at them to the end."""
+    workers = [{"id": f"w{number}", "type": "openai", "port": port} for number, port in enumerate(ports)]
+    config = Config.of({"workers": workers, **settings}, "the benchmark", {})
+    async with open_fleet(config) as fleet, open_database(path) as database:
+        run = Run(database, config, fleet, listener, Clock())
+        began = time.perf_counter()
+        await run.until_done(lambda _: True, lambda _: None)
+        return time.perf_counter() - began
+
+
+async def _no_weights() -> frozenset[str]:
+    return frozenset()
