@@ -175,7 +175,7 @@ def profile(ports: Sequence[int], shelf: Shelf, in_flight: int, file: Path) -> N
 def _shelf(database: Path, prompts: int, system_bytes: int) -> Shelf:
     preset = research()
     papers = max(1, prompts // len(preset.templates))
-    asyncio.run(store_job(database, papers, system_bytes - len(render_system("")), MODEL, MAX_TOKENS))
+    asyncio.run(store_job(database, preset, papers, system_bytes - len(render_system("")), MODEL, MAX_TOKENS))
     return Shelf(database, prompts_of(database, preset.templates))
 
 

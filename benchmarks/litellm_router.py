@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from benchmarks.prompts import Prompt
 
@@ -58,7 +59,7 @@ def question_first(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{prompt.question}\n\n{prompt.system}"}]
 
 
-async def _lane(router: Router, left: Iterator[list[dict[str, str]]], answers: list[str], max_tokens: int) -> None:
+async def _lane(router: Any, left: Iterator[list[dict[str, str]]], answers: list[str], max_tokens: int) -> None:
     for messages in left:
         stream = await router.acompletion(
             model=GROUP,

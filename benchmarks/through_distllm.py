@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prompts import made_up_paper, research, vocabulary
+from benchmarks.prompts import made_up_paper, vocabulary
 from distllm.compose.fleet import open_fleet
 from distllm.compose.run import Run
 from distllm.config import Config
@@ -13,18 +13,19 @@ from distllm.documents import find_files
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener
 from distllm.intake import Request, build, create
+from distllm.presets import Preset
 from distllm.store.database import open_database
 
 
-async def store_job(path: Path, documents: int, characters: int, model: str, max_tokens: int) -> None:
-    """Store the research preset's questions about so many made-up papers in a new database at `path`."""
+async def store_job(path: Path, preset: Preset, documents: int, characters: int, model: str, max_tokens: int) -> None:
+    """Store the questions of a preset about so many made-up papers in a new database at `path`."""
     folder = path.with_suffix(".papers")
     folder.mkdir()
     words = vocabulary()
     for number in range(documents):
         (folder / f"{number:06}.txt").write_text(made_up_paper(words, number, characters), encoding="utf-8")
     clock = Clock()
-    request = Request(find_files([folder]), research(), model, max_tokens=max_tokens)
+    request = Request(find_files([folder]), preset, model, max_tokens=max_tokens)
     async with open_database(path) as database:
         created = await create(database, request, clock)
         await build(database, created.job_id, lambda done, total: None, clock, _no_weights)

@@ -46,6 +46,7 @@ def _serve(port: int, slots: int, context: int) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = port
     params.ui = False
+    params.endpoint_metrics = True
     params.warmup = False
     params.verbosity = 1
     return xllamacpp.Server(params)
