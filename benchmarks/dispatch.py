@@ -34,7 +34,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.processes import serving
+from benchmarks.processes import require_litellm, serving
 from benchmarks.prompts import Prompt, prompts_of, research
 from benchmarks.stub import MODEL
 from benchmarks.through_distllm import store_job, work
@@ -94,6 +94,12 @@ def main() -> None:
     least = len(render_system("")) + 100
     if given.prompt_bytes < least:
         parser.error(f"--prompt-bytes must be at least {least}")
+    if given.in_flight < SERVERS or given.in_flight % SERVERS:
+        parser.error(f"--in-flight must be a multiple of the {SERVERS} servers")
+    if min(given.prompts, given.runs, given.answer_tokens, given.litellm_prompts) < 1:
+        parser.error("--prompts, --runs, --answer-tokens and --litellm-prompts must be at least 1")
+    if not given.without_litellm:
+        require_litellm(parser)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _say("storing the job…")
@@ -193,15 +199,16 @@ def _measure(
             # Forwards and backwards, so that a machine that slows down favours nobody.
             for name in list(contenders)[:: -1 if run % 2 else 1]:
                 contender, shelf = contenders[name]
-                before = _answers(ports)
+                before = answers_of(ports)
                 found[name].append(hands[name].submit(contender, ports, shelf, in_flight).result())
-                asked = _answers(ports) - before
+                asked = answers_of(ports) - before
                 assert asked == len(shelf.prompts), f"{name} asked {asked} prompts, not {len(shelf.prompts)}"
                 _say(f"run {run + 1} of {runs}: {name}: {found[name][-1].rate:,.0f} prompts/s")
     return found
 
 
-def _answers(ports: Sequence[int]) -> int:
+def answers_of(ports: Sequence[int]) -> int:
+    """How many prompts the servers have answered so far."""
     total = 0
     for port in ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats") as response:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from benchmarks.kill import finish_after_kill
 from benchmarks.llama import Work, fewest_tokens, llama_servers, model_of, work_of
+from benchmarks.processes import require_litellm
 from benchmarks.prompts import Prompt, prompts_of, research
 from benchmarks.readings import best_rates
 from benchmarks.through_distllm import store_job, work
@@ -101,6 +102,14 @@ def main() -> None:
     parser.add_argument("--without-litellm", action="store_true")
     parser.add_argument("--kill", action="store_true", help="kill a server amid the run, and start it again")
     given = parser.parse_args()
+    if not 1 <= given.questions <= len(research().templates):
+        parser.error(f"--questions must be 1 to {len(research().templates)}")
+    if min(given.documents, given.document_tokens, given.max_tokens, *given.lanes) < 1:
+        parser.error("--documents, --document-tokens, --max-tokens and --lanes must be at least 1")
+    if given.kill and (given.questions < 2 or given.documents <= SERVERS):
+        parser.error(f"--kill needs at least 2 questions and {SERVERS + 1} documents")
+    if not (given.kill or given.without_litellm):
+        require_litellm(parser)
     preset = replace(research(), templates=research().templates[: given.questions])
     with tempfile.TemporaryDirectory() as folder:
         shelf = _shelf(Path(folder), preset, given.documents, given.document_tokens, given.max_tokens)
