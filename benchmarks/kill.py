@@ -29,9 +29,12 @@ class Killed(NamedTuple):
 
 
 async def finish_after_kill(
-    path: Path, servers: Sequence[Server], context: int, documents: int, questions: int
+    path: Path, servers: Sequence[Server], context: int, documents: int, questions: int, away: float
 ) -> Killed:
-    """Work the job at `path`; when half of it is answered and the first server is amid a document, kill that."""
+    """Work the job at `path`; when half of it is answered and the first server is amid a document, kill that.
+
+    It is started again `away` seconds later, and ready when it has loaded its model.
+    """
     answers: Counter[str] = Counter()
     amid = asyncio.Event()
 
@@ -51,14 +54,17 @@ async def finish_after_kill(
         if not amid.is_set():
             waiting.cancel()
             await working
-            raise RuntimeError(f"the job ended before the server was amid a document: {dict(answers)}")
+            raise SystemExit(f"the job ended before the server was amid a document: {dict(answers)}")
         began, before = time.perf_counter(), answers.copy()
         servers[0].process.kill()
         servers[0].process.wait()
+        await asyncio.wait({working}, timeout=away)
         back = await asyncio.to_thread(
             stack.enter_context, serving(MODULE, "--context", context, "--port", servers[0].port)
         )
         await asyncio.to_thread(warm_up, back.port)
-        away = time.perf_counter() - began
+        seconds_away = time.perf_counter() - began
         await working
-    return Killed(before.total(), cut_short(path, VICTIM), away, answers[VICTIM] - before[VICTIM], readings(path))
+    return Killed(
+        before.total(), cut_short(path, VICTIM), seconds_away, answers[VICTIM] - before[VICTIM], readings(path)
+    )

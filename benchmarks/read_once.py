@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, default=STRATEGIES[0], help="LiteLLM's (simple-shuffle)")
     parser.add_argument("--without-litellm", action="store_true")
     parser.add_argument("--kill", action="store_true", help="kill a server amid the run, and start it again")
+    parser.add_argument("--away", type=float, default=0.0, help="seconds until it is started again (0)")
     given = parser.parse_args()
     if not 1 <= given.questions <= len(research().templates):
         parser.error(f"--questions must be 1 to {len(research().templates)}")
@@ -118,7 +119,7 @@ def main() -> None:
         )
         print(f"{asked}, answers of at most {given.max_tokens} tokens; {SERVERS} llama.cpp servers, 1 slot, 1 thread")
         if given.kill:
-            sys.exit(_kill(shelf))
+            sys.exit(_kill(shelf, given.away))
         found = {"distllm": _distllm(shelf)}
         _show("distllm", found["distllm"], shelf.fewest)
         if not given.without_litellm:
@@ -163,12 +164,12 @@ def _litellm(shelf: Shelf, order: str, lanes: int, strategy: str) -> Finding:
         return Finding(seconds, _done(ports, before))
 
 
-def _kill(shelf: Shelf) -> int:
+def _kill(shelf: Shelf, away: float) -> int:
     _say("distllm, with a server that is killed")
     questions = len(shelf.preset.templates)
     documents = len(shelf.prompts) // questions
     with llama_servers(SERVERS, shelf.context) as servers:
-        found = asyncio.run(finish_after_kill(shelf.database, servers, shelf.context, documents, questions))
+        found = asyncio.run(finish_after_kill(shelf.database, servers, shelf.context, documents, questions, away))
     print(
         f"killed after {found.answers_before} of {len(shelf.prompts)} answers, amid {found.begun} document; "
         f"back after {found.seconds_away:.1f} s, and {found.answers_of_returned} more answers are its own"
