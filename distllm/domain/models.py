@@ -214,13 +214,22 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Paper:
+    """A reading with prompts that nobody has taken: tokens to read, how many prompts, and the window they need."""
+
+    tokens: int
+    prompts: int
+    needs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """What one seat of a worker wants: at most `limit` prompts of one reading.
 
     `windows` are the models that jobs may name for this worker, each with the tokens its context window
     holds. `reading` is tried first, so that a seat goes on with what it has read; else it gets a new one,
-    which no other seat holds unless `shared`. `patience` is how long, in seconds, a prompt that failed on
-    this worker is left to others before it is taken again.
+    which no other seat holds unless `shared`, and which needs no window above `longest`. `patience` is how long, in
+    seconds, a prompt that failed on this worker is left to others before it is taken again.
     """
 
     worker_id: int
@@ -229,3 +238,4 @@ class Ask:
     reading: int | None = None
     shared: bool = False
     patience: float = 0.0
+    longest: int | None = None

@@ -1,0 +1,128 @@
+"""All workers end together: who takes which paper, and who helps whom."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distllm.balancer.placement import Busy, Pace, Place, best_help, longest_in_time, overdue, projected_end
+from distllm.domain.models import Paper
+
+FAST = Pace(prefill=1000, decode=50, question_tokens=50, answer_tokens=100)
+SLOW = Pace(prefill=100, decode=5, question_tokens=50, answer_tokens=100)
+
+
+def paper(tokens: int, prompts: int = 5) -> Paper:
+    return Paper(tokens, prompts, tokens)
+
+
+def place(worker_id: int, pace: Pace, free_in: float = 0.0, *, wanting: bool = True) -> Place:
+    return Place(worker_id, pace, free_in, wanting)
+
+
+def test_a_paper_takes_the_time_to_read_it_and_to_answer() -> None:
+    assert FAST.seconds(paper(10_000)) == 10 + 5 * (0.05 + 2)
+    assert SLOW.seconds(paper(10_000)) == pytest.approx(10 * FAST.seconds(paper(10_000)))
+
+
+def test_one_worker_alone_takes_whatever_is_longest() -> None:
+    assert longest_in_time([place(1, SLOW)], [paper(40_000), paper(4_000)]) == {1: 40_000}
+
+
+def test_the_slow_worker_leaves_the_longest_paper_to_the_fast_one() -> None:
+    papers = [paper(40_000), paper(5_000), paper(5_000), paper(4_000)]
+    bounds = longest_in_time([place(1, FAST), place(2, SLOW)], papers)
+    assert bounds == {1: 40_000, 2: 0}
+
+
+def test_with_much_to_do_the_slow_worker_takes_long_papers_too() -> None:
+    papers = [paper(40_000)] * 50
+    assert longest_in_time([place(1, FAST), place(2, SLOW)], papers) == {1: 40_000, 2: 40_000}
+
+
+def test_a_seat_that_is_busy_still_is_counted_and_not_asked() -> None:
+    bounds = longest_in_time([place(1, FAST, 5.0, wanting=False), place(2, SLOW)], [paper(40_000)])
+    assert bounds == {2: 0}
+
+
+def test_who_is_overdue_is_waited_for_less_and_less() -> None:
+    assert overdue(10, 4) == 6
+    assert overdue(10, 30) == 10
+    # So a worker that hangs cannot keep the others from a paper for ever.
+    hung = [place(1, FAST, overdue(10, 2000), wanting=False), place(2, SLOW)]
+    assert longest_in_time(hung, [paper(40_000)]) == {2: 40_000}
+
+
+PACES = st.builds(
+    Pace,
+    prefill=st.floats(10, 10_000),
+    decode=st.floats(1, 200),
+    question_tokens=st.just(50.0),
+    answer_tokens=st.floats(1, 2000),
+)
+PLACES = st.lists(st.builds(Place, st.integers(1, 5), PACES, st.floats(0, 1000), st.booleans()), min_size=1, max_size=8)
+PAPERS = st.lists(st.builds(Paper, st.integers(1, 50_000), st.integers(1, 20), st.integers(1, 60_000)), max_size=20)
+
+
+@given(PLACES, PAPERS)
+def test_somebody_can_always_answer_the_longest_paper_before_the_projected_end(
+    places: list[Place], papers: list[Paper]
+) -> None:
+    papers.sort(key=lambda each: -each.tokens)
+    end = projected_end(places, papers)
+    if papers:
+        assert min(each.free_in + each.pace.seconds(papers[0]) for each in places) <= end * (1 + 1e-9)
+    assert end >= 0
+
+
+@given(PLACES, PAPERS)
+def test_nobody_takes_a_paper_that_ends_after_the_projected_end(places: list[Place], papers: list[Paper]) -> None:
+    papers = sorted((Paper(each.tokens, each.prompts, each.tokens) for each in papers), key=lambda each: -each.tokens)
+    end = projected_end(places, papers)
+    for worker_id, bound in longest_in_time(places, papers).items():
+        taken = next((each for each in papers if each.needs == bound), None)
+        if taken is not None:
+            mine = [each for each in places if each.worker_id == worker_id and each.wanting]
+            soonest = min(mine, key=lambda each: each.free_in)
+            same = [each for each in papers if each.needs == bound]
+            assert min(soonest.free_in + soonest.pace.seconds(each) for each in same) <= end * (1 + 1e-6)
+
+
+@given(PLACES, st.integers(1, 50_000), st.integers(1, 20))
+def test_more_work_never_ends_sooner(places: list[Place], tokens: int, prompts: int) -> None:
+    one = [Paper(tokens, prompts, tokens)]
+    assert projected_end(places, one * 2) >= projected_end(places, one) * (1 - 1e-9)
+
+
+def busy(pace: Pace, unsent: int, free_in: float = 1.0, tokens: int = 10_000) -> Busy:
+    return Busy(place(9, pace, free_in, wanting=False), tokens, unsent)
+
+
+def test_the_idle_fast_worker_takes_most_of_what_the_slow_one_has_left() -> None:
+    found = best_help(FAST, [busy(SLOW, 10)])
+    assert found is not None
+    index, count = found
+    assert index == 0
+    assert 5 < count < 10
+
+
+def test_the_one_that_gains_most_is_helped() -> None:
+    found = best_help(FAST, [busy(FAST, 3), busy(SLOW, 10), busy(SLOW, 4)])
+    assert found is not None
+    assert found[0] == 1
+
+
+def test_nobody_is_helped_where_reading_again_takes_longer_than_waiting() -> None:
+    assert best_help(SLOW, [busy(FAST, 10)]) is None
+    assert best_help(FAST, [busy(FAST, 3, tokens=40_000)]) is None
+    assert best_help(FAST, []) is None
+
+
+@given(PACES, PACES, st.integers(1, 30), st.floats(0, 100), st.integers(1, 50_000))
+def test_help_always_ends_sooner(helper: Pace, other: Pace, unsent: int, free_in: float, tokens: int) -> None:
+    one = busy(other, unsent, free_in, tokens)
+    found = best_help(helper, [one])
+    if found is not None:
+        count = found[1]
+        assert 1 <= count <= unsent
+        mine = helper.seconds(Paper(tokens, count, 0))
+        assert max(mine, free_in + other.answering(unsent - count)) < one.end
