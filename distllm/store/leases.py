@@ -80,7 +80,7 @@ class Group:
 
 
 # Higher priority first; equal ones take turns, by when they were served last.
-_RUNNABLE = (
+RUNNABLE = (
     select(jobs.c.id, jobs.c.model)
     .where(
         jobs.c.submitted_at.is_not(None),
@@ -211,8 +211,9 @@ def claim_one(tx: Tx, ask: Ask, prompt_id: int, reading_id: int, me: int, now: f
 
 def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int) -> Group | None:
     values = _values(ask, me, now, turn) | {"held": as_list(() if ask.shared else sorted(held))}
-    for job_id, model in tx.rows(_RUNNABLE, {"models": as_list(ask.windows)}):
-        values["window"] = ask.windows[model]
+    for job_id, model in tx.rows(RUNNABLE, {"models": as_list(ask.windows)}):
+        window = ask.windows[model]
+        values["window"] = window if ask.longest is None else min(window, ask.longest)
         reading_id = tx.value(PICK_READING, values | {"job": job_id})
         if reading_id is not None:
             return _take(tx, TAKE, reading_id, values)
