@@ -19,7 +19,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, to_all
 from distllm.store.database import Database
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_worker, known_rates, read_last, register, retire
+from distllm.store.fleet import know_worker, known_rates, read_last, register, retire, written
 from distllm.store.leases import reclaim
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import condemn
@@ -135,9 +135,17 @@ class Coordinator:
         stations, cached = [], read_last(tx)
         for worker, seats in self._workers:
             worker_id = know_worker(tx, worker.identity, worker.name, worker.type)
-            rates = known_rates(tx, worker_id)
             stations.append(
-                Station(worker_id, worker, seats, self._aliases, rates, cached.get(worker_id, ()), self._clock)
+                Station(
+                    worker_id,
+                    worker,
+                    seats,
+                    self._aliases,
+                    known_rates(tx, worker_id),
+                    cached.get(worker_id, ()),
+                    written(tx, worker_id),
+                    self._clock,
+                )
             )
         return me, stations
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from distllm.balancer.breaker import Breaker
@@ -23,10 +23,13 @@ UNTOLD_WINDOW = 2**31
 class Seat:
     """One request that a worker may have in flight, and the leases that follow it.
 
-    `warm` is what its worker read before this coordinator began, and may have cached still.
+    `cached` is the reading that it was sent last, maybe by another coordinator, and that its worker may have cached.
+    `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first.
     """
 
-    warm: int | None = None
+    cached: int | None = None
+    began: float = 0.0
+    reads: int = 0
     group: Group | None = None
     leases: deque[Lease] = field(default_factory=deque)
     current: Lease | None = None
@@ -36,14 +39,25 @@ class Seat:
     @property
     def reading(self) -> int | None:
         """What its worker has cached for it."""
-        return self.warm if self.group is None else self.group.reading_id
+        return self.cached if self.group is None else self.group.reading_id
+
+    def forget(self) -> None:
+        """Its server has gone, and what it had cached with it."""
+        self.cached = None
+        if not self.leases:
+            self.group = None
+
+    @property
+    def wanting(self) -> bool:
+        """Whether nothing unsent is left for it."""
+        return not self.leases
 
 
 class Station:
     """A worker with its seats. `aliases` are groups of names that mean one model.
 
     `limit` is the number of seats that is configured, None to believe the server, or one. `read_last` are the
-    readings that it was asked about last, the newest first.
+    readings that it was asked about last, the newest first; `written` are its answers so far, and their tokens.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class Station:
         aliases: Sequence[Sequence[str]],
         rates: Mapping[str, Rates],
         read_last: Sequence[int],
+        written: tuple[int, int],
         clock: Clock,
     ) -> None:
         self.id = worker_id
@@ -72,6 +87,7 @@ class Station:
         self._served: dict[str, Offer] = {}
         self._answers = self._failures = 0
         self._answer_seconds = 0.0
+        self._written = written
         self._clock = clock
         self._busy_since: float | None = None
         self._busy = 0.0
@@ -95,6 +111,11 @@ class Station:
     def mean_seconds(self) -> float | None:
         """The mean time of its answers in this run; None before the first."""
         return self._answer_seconds / self._answers if self._answers else None
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """Its answers so far, in other runs too, and the tokens that it wrote for them."""
+        return self._written
 
     def note(self, health: Health) -> None:
         """Take in what a probe found."""
@@ -146,10 +167,12 @@ class Station:
         """Stop offering this worker for a model until a probe has looked again."""
         self._refused.add(model)
 
-    def view(self, best_seconds: float | None) -> Machine:
-        """This worker as a policy sees it: a seat wants work once nothing unsent is left for it."""
-        seats = self.seats[: self._allowed] if self.usable else []
-        wanting = [seat for seat in seats if not seat.leases]
+    def view(self, best_seconds: float | None, held: Set[int]) -> Machine:
+        """This worker as a policy sees it: a seat wants work once nothing unsent is left for it.
+
+        What an idle seat has read is no more its own if it is `held` by another, who reads it now.
+        """
+        wanting = [seat for seat in self.open_seats() if seat.wanting] if self.usable else []
         wanting = wanting[: max(0, len(wanting) - len(self.ready))]
         asked = self._answers + self._failures
         weight = weigh(
@@ -158,8 +181,19 @@ class Station:
             seconds=self.mean_seconds,
             best_seconds=best_seconds,
         )
-        readings = tuple(seat.reading for seat in wanting)
+        readings = tuple(
+            seat.reading if seat.current is not None or seat.reading not in held else None for seat in wanting
+        )
         return Machine(self.id, self.windows(), weight * self.worker.weight, readings, self.worker.name)
+
+    @property
+    def has_free_seat(self) -> bool:
+        """Whether a seat has nothing to do, and nothing waits for it."""
+        return not self.ready and any(seat.wanting and seat.current is None for seat in self.open_seats())
+
+    def open_seats(self) -> Sequence[Seat]:
+        """The seats that may be used now."""
+        return self.seats[: self._allowed]
 
     def take(self, group: Group) -> None:
         """Accept leased prompts: on the seat that has read them, or for whichever is free next."""
@@ -235,9 +269,12 @@ class Station:
 
     def begin(self, seat: Seat, lease: Lease) -> None:
         """A request is sent."""
+        now = self._clock.ticks()
         if self._busy_since is None:
-            self._busy_since = self._clock.ticks()
+            self._busy_since = now
         seat.current = lease
+        seat.began, seat.reads = now, 0 if seat.cached == lease.reading_id else lease.needs
+        seat.cached = lease.reading_id
 
     def end(self, seat: Seat, model: str, outcome: Outcome) -> None:
         """A request has ended: learn from it."""
@@ -254,15 +291,19 @@ class Station:
                 self.breaker.succeeded()
                 self._answers += 1
                 self._answer_seconds += outcome.seconds
+                answers, tokens = self._written
+                self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
                 self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
             case ErrorClass.BROKEN:
                 self.breaker.failed(lease.prompt_id, now)
                 self._failures += 1
             case ErrorClass.LOST:
+                seat.forget()
                 self._failures += 1
                 if not lease.alone:
                     self.breaker.failed(lease.prompt_id, now)
             case ErrorClass.REFUSED:
+                seat.forget()
                 self.breaker.refused(now)
             case ErrorClass.BUSY:
                 self._allowed = max(1, self._allowed - 1)

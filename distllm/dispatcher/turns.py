@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.asker import Asker
 from distllm.dispatcher.batch import Batch, announced
+from distllm.dispatcher.placing import Placing
 from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, Noticed
-from distllm.domain.models import Ask
+from distllm.domain.models import Ask, Paper
 from distllm.store.attempts import Settlement, record_sent
+from distllm.store.backlog import backlog
 from distllm.store.database import Database
 from distllm.store.fleet import add_busy, learn
 from distllm.store.leases import Group, claim, release, release_strangers
@@ -23,10 +26,22 @@ from distllm.store.suspects import claim_suspect, next_suspect
 LONGEST_WAIT_SECONDS = 1.0
 STRANGERS_EVERY_SECONDS = 30.0
 
+BACKLOG_EVERY_SECONDS = 0.5
+"""How old what is known of waiting papers may be, where they are placed by it."""
+
 _SUSPECTS = (
     "prompts that were in flight whenever distllm or a server went down are asked one at a time for now, with nothing "
     "else in flight, to see whether one of them is the cause"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a turn's transaction did: what it leased, whether a suspect waits for the rest, and the papers that wait."""
+
+    groups: list[Group]
+    draining: bool
+    papers: Sequence[Paper]
 
 
 class Turns:
@@ -72,6 +87,10 @@ class Turns:
             clock=clock,
             rng=rng,
         )
+        self._models: set[str] = set()
+        self._papers: Sequence[Paper] = ()
+        self._backlog_due = 0.0
+        self._helping: Ask | None = None
         self._claiming = True
         self._draining = False
         self._told_of_suspects = False
@@ -148,7 +167,13 @@ class Turns:
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
         learnt = [(station.id, station.busy_seconds(), dict(station.rates)) for station in worked]
 
-        def transaction(tx: Tx) -> tuple[list[Group], bool]:
+        look_at_backlog = self._clock.ticks() >= self._backlog_due
+        if look_at_backlog:
+            self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
+        placing = self._placing()
+        known_papers = self._papers
+
+        def transaction(tx: Tx) -> _Turn:
             if look_for_strangers:
                 release_strangers(tx, self._me, known)
             record_sent(tx, batch.sent)
@@ -159,13 +184,15 @@ class Turns:
                 for model, rate in rates.items():
                     learn(tx, worker_id, model, rate, now)
             suspect = next_suspect(tx, takers, now)
-            if suspect is None:
-                return claim(tx, asks, held, self._me, now), False
-            group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
-            return [] if group is None else [group], group is None
+            if suspect is not None:
+                group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
+                return _Turn([] if group is None else [group], draining=group is None, papers=known_papers)
+            papers = backlog(tx, placing.model) if placing is not None and look_at_backlog else known_papers
+            placed = asks if placing is None else placing.bounded(asks, papers)
+            return _Turn(claim(tx, placed, held, self._me, now), draining=False, papers=papers)
 
         try:
-            groups, self._draining = await self._database.write(transaction)
+            turn = await self._database.write(transaction)
         except StoreError as error:
             self._batch.put_back(batch)
             await self._wait_for_database(error)
@@ -173,6 +200,10 @@ class Turns:
         except BaseException:
             self._batch.put_back(batch)
             raise
+        groups, self._draining, self._papers = turn.groups, turn.draining, turn.papers
+        if look_at_backlog:
+            self._backlog_due = self._clock.ticks() + BACKLOG_EVERY_SECONDS
+        self._helping = None
         self._write_failed = False
         self._asker.recorded(batch.sent)
         if self._draining or any(lease.alone for group in groups for lease in group.leases):
@@ -183,9 +214,30 @@ class Turns:
         for group in groups:
             self._stations[group.worker_id].take(group)
         self._start_seats()
+        if not self._draining:
+            self._help_out()
         for each in batch.ended:
             self._announce(each)
         return len(batch.ended) + sum(len(group.leases) for group in groups)
+
+    def _placing(self) -> Placing | None:
+        """The pace of the fleet, where it can be told: several workers, and one model for all."""
+        stations = [station for station in self._stations.values() if station.usable]
+        if len(stations) < 2 or len(self._models) != 1:
+            return None
+        [model] = self._models
+        placing = Placing(stations, model, self._clock.ticks())
+        return placing if placing.places else None
+
+    def _help_out(self) -> None:
+        """Have a worker that found nothing take prompts from one that would end last."""
+        idle = {station.id for station in self._stations.values() if station.usable and station.has_free_seat}
+        placing = self._placing() if idle and self._claiming else None
+        found = None if placing is None else placing.help_out(idle)
+        if found is not None:
+            self._helping, taken = found
+            self._batch.returned.extend(taken)
+            self.wake()
 
     def _takers(self) -> list[Ask]:
         """Whoever could take a prompt that is to be asked alone."""
@@ -201,13 +253,14 @@ class Turns:
             return []
         stations = [station for station in self._stations.values() if station.usable]
         means = [station.mean_seconds for station in stations if station.mean_seconds]
-        machines = [station.view(min(means, default=None)) for station in stations]
+        held = {reading for station in self._stations.values() for reading in station.readings()}
+        machines = [station.view(min(means, default=None), held) for station in stations]
         asks = self._policy.plan(machines, self._rng)
         if self._seats_in_all is not None:
             # What is leased will be in flight too.
             taken = sum(1 for station in self._stations.values() for _ in station.readings())
             asks = asks[: max(0, self._seats_in_all - taken)]
-        return asks
+        return asks if self._helping is None else [self._helping, *asks]
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():

@@ -119,6 +119,15 @@ def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     return {model: Rates(prefill, decode) for model, prefill, decode in tx.rows(_RATES, {"worker": worker_id})}
 
 
+_WRITTEN = select(workers.c.succeeded, workers.c.completion_tokens).where(workers.c.id == bindparam("worker"))
+
+
+def written(tx: Tx, worker_id: int) -> tuple[int, int]:
+    """How many answers a worker has given, and the tokens of all of them."""
+    [(answers, tokens)] = tx.rows(_WRITTEN, {"worker": worker_id})
+    return answers, tokens
+
+
 # By the end of the primary key, so that it costs the same whatever was asked before.
 _NEWEST = (
     select(attempts.c.id, attempts.c.worker_id, attempts.c.prompt_id)

@@ -102,3 +102,18 @@ async def test_never_more_requests_in_flight_than_seats(bench: Bench) -> None:
         await bench.work(server, seats=3, seats_in_all=2)
         assert most <= 2
         assert len(server.requests) == 20
+
+
+async def test_a_worker_that_dies_and_comes_back_costs_one_more_reading_of_what_it_had_begun(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n, 150) for n in range(12)], QUESTIONS)
+    async with FakeServer(seconds_per_token=0.004) as one, FakeServer(seconds_per_token=0.004) as two:
+        run = asyncio.create_task(bench.work(one, two, health_check_interval=0.1))
+        for goal in (7, 18, 29):
+            await one.until(lambda goal=goal: len(one.requests) + len(two.requests) >= goal)  # type: ignore[misc]
+            await one.stop()
+            await one.start()
+        await run
+        one_paper = min(seen.prompt_tokens for seen in one.requests)
+        readings = (read_anew(one) + read_anew(two)) / one_paper
+    assert readings < 1.2 * (12 + 3)
+    bench.assert_consistent()

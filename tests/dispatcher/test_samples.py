@@ -26,7 +26,7 @@ async def test_each_sample_tells_what_was_done_since_the_one_before(bench: Bench
         worker = make_worker(WorkerSpec(name="w0", type=WorkerType.OPENAI, port=1), session)
         worker_id = await bench.database.write(lambda tx: know_worker(tx, worker.identity, "w0", "openai"))
         clock = Clock(now=lambda: now)
-        station = Station(worker_id, worker, None, (), {}, (), clock)
+        station = Station(worker_id, worker, None, (), {}, (), (0, 0), clock)
         samples = Samples([station], bench.database, clock)
         assert await samples.step() == 1
         assert await samples.step() == 0, "nothing has happened"

@@ -188,6 +188,8 @@ class FakeServer:
         behaviour = next((each for text, each in self._by_text.items() if text in system + question), None)
         behaviour = behaviour or (self._script.popleft() if self._script else self._always)
         seen = Seen(request.path, dict(request.headers), body, system, question, behaviour)
+        seen.prefill = self.seconds_per_prompt_token or seen.prefill
+        seen.decode = self.seconds_per_token or seen.decode
         self.requests.append(seen)
         self._changed.set()
         if self._on_request is not None:

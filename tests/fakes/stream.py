@@ -33,6 +33,9 @@ class Seen:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     sent_tokens: int = 0
+    prefill: float = 0.002
+    decode: float = 0.01
+    """The seconds that it says it took for each token read, and written."""
     ended: str | None = None
     """`answered`, `failed` (on purpose), or `disconnected` by the client or by `stop`."""
 
@@ -166,8 +169,8 @@ class EventWriter(Writer):
             "completion_tokens": seen.sent_tokens,
             "prompt_tokens_details": {"cached_tokens": cached},
         }
-        timings = {"cache_n": cached, "prompt_n": computed, "prompt_ms": 2.0 * computed}
-        return {"usage": usage, "timings": {**timings, "predicted_ms": 10.0 * seen.sent_tokens}}
+        timings = {"cache_n": cached, "prompt_n": computed, "prompt_ms": 1000 * seen.prefill * computed}
+        return {"usage": usage, "timings": {**timings, "predicted_ms": 1000 * seen.decode * seen.sent_tokens}}
 
 
 class LineWriter(Writer):
@@ -226,9 +229,9 @@ class LineWriter(Writer):
             "total_duration": 2_000_000 * computed + 10_000_000 * seen.sent_tokens,
             "load_duration": 0,
             "prompt_eval_count": seen.prompt_tokens if self._told else computed,
-            "prompt_eval_duration": 2_000_000 * computed,
+            "prompt_eval_duration": round(1e9 * seen.prefill * computed),
             "eval_count": seen.sent_tokens,
-            "eval_duration": 10_000_000 * seen.sent_tokens,
+            "eval_duration": round(1e9 * seen.decode * seen.sent_tokens),
         }
         return {name: cost for name, cost in costs.items() if cost}
 

@@ -1,0 +1,56 @@
+"""Uneven workers end together: the slow one takes no paper that it would be waited for with, and is helped out."""
+
+from collections import Counter
+
+from tests.dispatcher.conftest import Bench, paper, store_job
+from tests.fakes.server import FakeServer
+
+QUESTIONS = ["What is asked?", "How was it done?", "What was found?", "What is weak?"]
+
+
+# Long enough to tell how fast it is written.
+ANSWER = "it is about twelve words long and says nothing of its paper"
+
+
+def uneven() -> tuple[FakeServer, FakeServer]:
+    """A worker, and one that is ten times as slow."""
+    return (
+        FakeServer(answer=lambda _: ANSWER, seconds_per_prompt_token=0.0001, seconds_per_token=0.002),
+        FakeServer(answer=lambda _: ANSWER, seconds_per_prompt_token=0.001, seconds_per_token=0.02),
+    )
+
+
+async def test_the_slow_worker_takes_no_paper_that_it_would_be_waited_for_with(bench: Bench) -> None:
+    fast, slow = uneven()
+    async with fast, slow:
+        # Until both have told their pace, weights decide.
+        await store_job(bench.database, [paper(n, 80) for n in range(8)], ["What?"], name="first")
+        await bench.work(fast, slow)
+        assert slow.requests
+        await store_job(bench.database, [paper(100, 400), *(paper(n, 80) for n in range(20, 30))], QUESTIONS)
+        await bench.work(fast, slow)
+        long = Counter(
+            "fast" if server is fast else "slow"
+            for server in (fast, slow)
+            for seen in server.requests
+            if "paper100word0" in seen.system
+        )
+        assert long == {"fast": len(QUESTIONS)}
+    bench.assert_consistent()
+
+
+async def test_an_idle_worker_takes_over_what_a_slow_one_has_not_sent(bench: Bench) -> None:
+    fast, slow = uneven()
+    async with fast, slow:
+        # Nothing is known of their pace, so each takes a paper; the fast one learns what it can help with.
+        questions = [f"What is said of {n}?" for n in range(12)]
+        await store_job(bench.database, [paper(100, 300), paper(101, 300)], questions)
+        await bench.work(fast, slow)
+        papers = [{seen.system for seen in server.requests} for server in (fast, slow)]
+        assert len(papers[1]) == 1
+        assert papers[0] > papers[1]
+        assert len(fast.requests) > len(questions) > len(slow.requests)
+        assert len(fast.requests) + len(slow.requests) == 24
+    assert bench.rows("SELECT count(*) FROM results") == [(24,)]
+    assert bench.rows("SELECT sum(failures) + sum(losses) FROM prompts") == [(0,)]
+    bench.assert_consistent()
