@@ -8,12 +8,15 @@ from distllm.domain.models import Call
 FRAME_TOKENS = 16
 """What a model's chat template adds around one message, from above."""
 
+TEXTS_IN_USE = 256
+"""Of how many texts, as many as are asked about at once, something is kept that was made of them."""
+
 _PIECES = re.compile(
     r"(?P<word>[A-Za-z]+)|(?P<digit>\d)|(?P<newline>\n)|(?P<foreign>[^\x00-\x7f])|(?P<sign>[^\sA-Za-z0-9])"
 )
 _WEIGHTS = {"digit": 1.2, "newline": 0.8, "foreign": 1.7, "sign": 0.8}
 _SAFETY = 1.1
-_LETTER = re.compile(r"[A-Za-z]")
+_LATIN_WORD = re.compile(r"[A-Za-z]\S*")
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _FEWEST_A_FOREIGN_CHARACTER = 0.2
 
@@ -37,15 +40,16 @@ def estimate_tokens(text: str) -> int:
     return round(_SAFETY * total)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=TEXTS_IN_USE)
 def fewest_tokens(text: str) -> int:
     """The tokens that `text` is at least, whatever the tokenizer.
 
     No tokenizer in use joins words over white space, so each word with a Latin letter is one or more; rows of
     dots and rulings may be almost none.
     """
-    words = sum(_LETTER.search(word) is not None for word in text.split())
-    return words + int(_FEWEST_A_FOREIGN_CHARACTER * len(_FOREIGN.findall(text)))
+    foreign = 0 if text.isascii() else len(_FOREIGN.findall(text))
+    # One match a word: from its first letter to its end.
+    return len(_LATIN_WORD.findall(text)) + int(_FEWEST_A_FOREIGN_CHARACTER * foreign)
 
 
 def fewest_sent(call: Call) -> int:

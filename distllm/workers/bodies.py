@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from distllm.domain.models import Call
+from distllm.domain.tokens import TEXTS_IN_USE
 
 
 def splice(call: Call, fields: Mapping[str, object], *, raw: bool) -> bytes:
@@ -27,6 +28,6 @@ def passed_through(extra: tuple[tuple[str, object], ...]) -> dict[str, object]:
     return {name: value for name, value in extra if name not in ("messages", "prompt")}
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=TEXTS_IN_USE)
 def _encoded(text: str) -> bytes:
     return json.dumps(text).encode()
