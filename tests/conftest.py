@@ -3,3 +3,8 @@
 import pytest
 
 pytest.register_assert_rewrite("tests.store.store_kit", "tests.export.export_kit", "tests.workers.worker_kit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no core waits at the end for another."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)

@@ -19,6 +19,7 @@ README = ROOT / "README.md"
 DISTLLM = Path(sys.executable).parent / "distllm"
 
 
+@pytest.mark.first
 @pytest.mark.timeout(500)
 def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")

@@ -20,6 +20,7 @@ PROMISES = {
 }
 
 
+@pytest.mark.first
 @pytest.mark.timeout(300)
 async def test_sixteen_deaths_lose_nothing(tmp_path: Path) -> None:
     deaths = ("--seed", "3", "--kills", "8", "--edges", "8", "--faults", "kill,edges", "--apart", "2")

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 PAPERS = Path(__file__).parents[2] / "jobs" / "quickstart" / "papers"
 
 
+@pytest.mark.first
 async def test_two_jobs_over_the_same_papers_have_each_read_once(cli: Cli) -> None:
     for name in ("spaced-quizzes-in-evening-courses.txt", "batched-radio-in-greenhouse-sensors.md"):
         cli.write(f"papers/{name}", (PAPERS / name).read_text(encoding="utf-8"))

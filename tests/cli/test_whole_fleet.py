@@ -44,6 +44,7 @@ def answered(cli: Cli) -> dict[str, int]:
     return dict(cli.rows("SELECT worker, count(*) FROM answers GROUP BY worker"))  # type: ignore[arg-type]
 
 
+@pytest.mark.first
 @pytest.mark.timeout(240)
 async def test_servers_of_every_kind_share_a_job_and_one_of_them_may_die(cli: Cli) -> None:
     async with AsyncExitStack() as stack:
