@@ -1,6 +1,7 @@
 """The schema. Times are seconds since 1970 in UTC, token counts are whole tokens.
 
-The migrations must lead to exactly this; a test compares them. Wide texts stand last in their rows, so
+The migrations must lead to exactly this; a test compares them. They also give PostgreSQL the conditions of the partial
+indexes: naming that dialect here would have every command import it. Wide texts stand last in their rows, so
 that a row's small columns are read without them.
 """
 
@@ -138,9 +139,8 @@ Index(
     "ix_job_documents_document",
     job_documents.c.document_id,
     sqlite_where=_OF_DOCUMENT,
-    postgresql_where=_OF_DOCUMENT,
 )
-Index("ix_job_documents_reading", job_documents.c.reading_id, sqlite_where=_OF_READING, postgresql_where=_OF_READING)
+Index("ix_job_documents_reading", job_documents.c.reading_id, sqlite_where=_OF_READING)
 
 templates = _table(
     "templates",
@@ -173,7 +173,7 @@ readings = _table(
     Index(None, "model", "prefix_hash", unique=True),
     CheckConstraint("(document_id IS NULL) = (system IS NOT NULL)", name="source"),
 )
-Index("ix_readings_document", readings.c.document_id, sqlite_where=_OF_DOCUMENT, postgresql_where=_OF_DOCUMENT)
+Index("ix_readings_document", readings.c.document_id, sqlite_where=_OF_DOCUMENT)
 
 # The hot table. `tokens` is the context window that a prompt needs: what is sent, estimated from above,
 # and its answer's `max_tokens`, which is the template's unless the prompt has one of its own. `worker_id` is the
@@ -214,23 +214,22 @@ Index(
     prompts.c.reading_id,
     prompts.c.id,
     sqlite_where=_READY,
-    postgresql_where=_READY,
 )
-Index("ix_prompts_ready_reading", prompts.c.reading_id, sqlite_where=_READY, postgresql_where=_READY)
+Index("ix_prompts_ready_reading", prompts.c.reading_id, sqlite_where=_READY)
 _LEASED = text("state = 'leased'")
-Index("ix_prompts_held", prompts.c.holder, sqlite_where=_LEASED, postgresql_where=_LEASED)
+Index("ix_prompts_held", prompts.c.holder, sqlite_where=_LEASED)
 _FAILED = text("state = 'failed'")
-Index("ix_prompts_failed", prompts.c.job_id, sqlite_where=_FAILED, postgresql_where=_FAILED)
+Index("ix_prompts_failed", prompts.c.job_id, sqlite_where=_FAILED)
 _SUSPECTED = text(f"state = 'pending' AND losses >= {LOSSES_TO_SUSPECT}")
-Index("ix_prompts_suspected", prompts.c.deaths_alone, sqlite_where=_SUSPECTED, postgresql_where=_SUSPECTED)
+Index("ix_prompts_suspected", prompts.c.deaths_alone, sqlite_where=_SUSPECTED)
 _ANSWERED = text("state = 'done'")
-Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED, postgresql_where=_ANSWERED)
+Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED)
 _PART = text("parent_id IS NOT NULL")
-Index("ix_prompts_parent", prompts.c.parent_id, sqlite_where=_PART, postgresql_where=_PART)
+Index("ix_prompts_parent", prompts.c.parent_id, sqlite_where=_PART)
 Index("ix_prompts_job", prompts.c.job_id, prompts.c.document_id)
 # The readings of all others are those of their job's files.
 _OWN_READING = text("document_id IS NULL OR parent_id IS NOT NULL")
-Index("ix_prompts_own_reading", prompts.c.reading_id, sqlite_where=_OWN_READING, postgresql_where=_OWN_READING)
+Index("ix_prompts_own_reading", prompts.c.reading_id, sqlite_where=_OWN_READING)
 
 # A worker that cannot take a prompt whatever is tried, so that it is not offered to it again.
 refusals = _table(
@@ -263,7 +262,7 @@ attempts = _table(
     Index(None, "prompt_id"),
 )
 _OPEN = text("outcome IS NULL")
-Index("ix_attempts_open", attempts.c.coordinator_id, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("ix_attempts_open", attempts.c.coordinator_id, sqlite_where=_OPEN)
 
 # The primary key makes a second result impossible. `attempt_id` has no foreign key: it would cost an index
 # on the hot path, and the attempt of a result is never pruned. `reused_from` is the job that asked first;
