@@ -1,6 +1,7 @@
 """The heart of the coordinator: turn by turn, one transaction writes what has ended and leases what is next."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -152,6 +153,10 @@ class Turns:
         if not self._leaving:
             self._look_after_seats()
         self._return_unusable()
+        look_at_backlog = self._claiming and self._clock.ticks() >= self._backlog_due
+        if look_at_backlog:
+            self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
+        # Nothing is waited for from here to the write, which puts back what it could not write.
         batch = self._batch.take()
         asks = self._asks() if self._claiming else []
         if not (batch or asks):
@@ -166,12 +171,8 @@ class Turns:
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
         learnt = [(station.id, station.busy_seconds(), dict(station.rates)) for station in worked]
-
-        look_at_backlog = self._clock.ticks() >= self._backlog_due
-        if look_at_backlog:
-            self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
-        placing = self._placing()
         known_papers = self._papers
+        placing = self._placing() if look_at_backlog or known_papers else None
 
         def transaction(tx: Tx) -> _Turn:
             if look_for_strangers:
@@ -232,7 +233,7 @@ class Turns:
     def _help_out(self) -> None:
         """Have a worker that found nothing take prompts from one that would end last."""
         idle = {station.id for station in self._stations.values() if station.usable and station.has_free_seat}
-        placing = self._placing() if idle and self._claiming else None
+        placing = self._placing() if idle and self._claiming and self._room() > 0 else None
         found = None if placing is None else placing.help_out(idle)
         if found is not None:
             self._helping, taken = found
@@ -256,11 +257,15 @@ class Turns:
         held = {reading for station in self._stations.values() for reading in station.readings()}
         machines = [station.view(min(means, default=None), held) for station in stations]
         asks = self._policy.plan(machines, self._rng)
-        if self._seats_in_all is not None:
-            # What is leased will be in flight too.
-            taken = sum(1 for station in self._stations.values() for _ in station.readings())
-            asks = asks[: max(0, self._seats_in_all - taken)]
-        return asks if self._helping is None else [self._helping, *asks]
+        if self._helping is not None:
+            asks = [self._helping, *asks]
+        return asks if self._seats_in_all is None else asks[: max(0, int(self._room()))]
+
+    def _room(self) -> float:
+        """How many more seats may be at work; what is leased will be in flight too."""
+        if self._seats_in_all is None:
+            return math.inf
+        return self._seats_in_all - sum(1 for station in self._stations.values() for _ in station.readings())
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():

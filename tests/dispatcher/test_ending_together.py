@@ -39,6 +39,27 @@ async def test_the_slow_worker_takes_no_paper_that_it_would_be_waited_for_with(b
     bench.assert_consistent()
 
 
+async def test_no_help_goes_beyond_the_limit_of_all(bench: Bench) -> None:
+    fast, slow = uneven()
+    most = 0
+
+    def count(_: object) -> None:
+        nonlocal most
+        most = max(most, sum(seen.ended is None for server in (fast, slow) for seen in server.requests))
+
+    fast._on_request = slow._on_request = count
+    async with fast, slow:
+        await store_job(bench.database, [paper(n, 80) for n in range(8)], ["What?"], name="first")
+        await bench.work(fast, slow)
+        assert slow.requests
+        most = 0
+        await store_job(bench.database, [paper(n, 300) for n in range(100, 106)], QUESTIONS)
+        await bench.work(fast, slow, seats=4, seats_in_all=1)
+        assert most == 1
+    assert bench.rows("SELECT count(*) FROM results") == [(32,)]
+    bench.assert_consistent()
+
+
 async def test_an_idle_worker_takes_over_what_a_slow_one_has_not_sent(bench: Bench) -> None:
     fast, slow = uneven()
     async with fast, slow:
