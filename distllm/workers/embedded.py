@@ -6,7 +6,7 @@ import re
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from distllm.workers.errors import LONGEST_TEXT, Sign, shorten
 from distllm.workers.exchange import no_answer
 from distllm.workers.model_file import embedded_model_name, find_model_file, require_runtime
 from distllm.workers.openai import OpenAIWorker
-from distllm.workers.sse import lines
+from distllm.workers.sse import Lines
 
 if TYPE_CHECKING:
     import aiohttp
@@ -220,13 +220,13 @@ class _Child:
     async def _listen(self) -> None:
         """Keep the last lines of what it complains about, and never let its pipe fill up."""
         assert self.process.stderr is not None
-        async for line in lines(_chunks(self.process.stderr)):
-            self.last_lines.append(line.decode("utf-8", "replace"))
+        lines = Lines()
+        while chunk := await self.process.stderr.read(4096):
+            self._keep(lines.feed(chunk))
+        self._keep(lines.end())
 
-
-async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while chunk := await reader.read(4096):
-        yield chunk
+    def _keep(self, lines: Iterable[bytes]) -> None:
+        self.last_lines.extend(line.decode("utf-8", "replace") for line in lines)
 
 
 def _file_name(spec: WorkerSpec) -> str:

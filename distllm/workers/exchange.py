@@ -5,10 +5,10 @@ What servers have in common is here; what one says differently, its adapter tran
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import NamedTuple, Protocol
 
 import aiohttp
 
@@ -40,8 +40,7 @@ class Request(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one event of a stream says; `ended` is the server's own mark that the answer is whole.
 
     `finish_reason` is already one of distllm's (`stop` or `length`).
@@ -55,8 +54,20 @@ class Piece:
     ended: bool = False
 
 
-Pieces = Callable[[AsyncIterator[bytes]], AsyncGenerator[Piece, None]]
-"""An adapter's part: chunks of bytes in, pieces out. Raises ServerError for what the server tells."""
+class Parser(Protocol):
+    """An adapter's part, a new one for each answer: chunks of bytes in, pieces out.
+
+    Raises ServerError for what the server tells. What it gives for a chunk is taken before the next one is fed.
+    """
+
+    def feed(self, chunk: bytes) -> Iterable[Piece]:
+        """What this chunk completes."""
+
+    def end(self) -> Iterable[Piece]:
+        """What was left when the stream ended."""
+
+
+UNTOLD = Usage()
 
 
 class Answer:
@@ -69,21 +80,35 @@ class Answer:
         self._room = CHARACTERS_PER_TOKEN * (call.max_tokens + CHARACTERS_PER_TOKEN)
         self.finish_reason: str | None = None
         self.model: str | None = None
-        self.usage = Usage()
+        self.usage = UNTOLD
         self.first_token: float | None = None
+        self.ended = False
 
     @property
     def whole(self) -> bool:
         """A finish reason and the final count are there: nothing but a closing line can be missing."""
         return self.finish_reason is not None and self.usage.completion_tokens is not None
 
-    def add(self, piece: Piece) -> bool:
-        """Take a piece in; True if it bore a token."""
+    def take(self, pieces: Iterable[Piece], translator: Translator) -> bool:
+        """Take pieces in, up to the end mark; True if one bore a token.
+
+        Raises ServerError for more text than the allowed tokens can be.
+        """
+        room = self._room
+        for piece in pieces:
+            self._add(piece)
+            if self._room < 0:
+                raise translator.sign(Sign.ENDLESS, tokens=self.call.max_tokens)
+            if piece.ended:
+                self.ended = True
+                break
+        return self._room < room
+
+    def _add(self, piece: Piece) -> None:
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.model = piece.model or self.model
         if piece.usage is not None:
-            told = {f.name: v for f in fields(Usage) if (v := getattr(piece.usage, f.name)) is not None}
-            self.usage = replace(self.usage, **told)
+            self.usage = piece.usage if self.usage is UNTOLD else _updated(self.usage, piece.usage)
         if piece.text:
             self._texts.append(piece.text)
         if piece.thinking:
@@ -92,12 +117,6 @@ class Answer:
         self._room -= size
         if size and self.first_token is None:
             self.first_token = asyncio.get_running_loop().time()
-        return size > 0
-
-    @property
-    def overflowing(self) -> bool:
-        """More text than the allowed tokens can be."""
-        return self._room < 0
 
     def texts(self) -> tuple[str, str | None]:
         """The answer, and the thinking that came before it, both stripped."""
@@ -123,6 +142,11 @@ class Answer:
             raise translator.sign(Sign.EMPTY)
 
 
+def _updated(usage: Usage, told: Usage) -> Usage:
+    """A server may tell a part with each event; what it tells last counts."""
+    return replace(usage, **{f.name: v for f in fields(told) if (v := getattr(told, f.name)) is not None})
+
+
 def _whole(pieces: list[str]) -> str:
     """The pieces as one text; a character that came in two halves is joined, a half alone is replaced."""
     return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "").strip()
@@ -131,7 +155,7 @@ def _whole(pieces: list[str]) -> str:
 async def converse(
     session: aiohttp.ClientSession,
     request: Request,
-    pieces: Pieces,
+    parser: Parser,
     call: Call,
     limits: Limits,
     translator: Translator,
@@ -147,7 +171,7 @@ async def converse(
     answer = Answer(call)
     fault: ServerError | None = None
     try:
-        await _receive(session, request, pieces, answer, limits, translator)
+        await _receive(session, request, parser, answer, limits, translator)
         answer.judge(translator)
     except ServerError as raised:
         fault = raised
@@ -174,7 +198,7 @@ def no_answer(fault: ServerError) -> Outcome:
 async def _receive(
     session: aiohttp.ClientSession,
     request: Request,
-    pieces: Pieces,
+    parser: Parser,
     answer: Answer,
     limits: Limits,
     translator: Translator,
@@ -195,18 +219,22 @@ async def _receive(
             heard = True
             if response.status != 200:
                 raise translator.status(response.status, await read_some(response, LONGEST_ERROR))
-            beyond = translator.sign(Sign.ENDLESS, tokens=answer.call.max_tokens)
             most = BYTES_AROUND + BYTES_PER_TOKEN * answer.call.max_tokens
-            async with aclosing(pieces(_within(most, response.content.iter_any(), beyond))) as stream:
-                async for piece in stream:
-                    if answer.add(piece):
-                        clock.reschedule(min(end, loop.time() + limits.between_chunks))
-                    if answer.overflowing:
-                        raise beyond
-                    if piece.ended:
-                        clock.reschedule(None)
-                        await _drain(response)
-                        return
+            async for chunk in response.content.iter_any():
+                # Comments and empty lines bear no token, and may come without end too.
+                most -= len(chunk)
+                if most < 0:
+                    raise translator.sign(Sign.ENDLESS, tokens=answer.call.max_tokens)
+                bore_token = answer.take(parser.feed(chunk), translator)
+                if answer.ended:
+                    clock.reschedule(None)
+                    await _drain(response)
+                    return
+                if bore_token:
+                    clock.reschedule(min(end, loop.time() + limits.between_chunks))
+            answer.take(parser.end(), translator)
+            if answer.ended:
+                return
         if not answer.whole:
             raise translator.sign(Sign.NO_MARKER)
     except ServerError:
@@ -216,15 +244,6 @@ async def _receive(
             raise translator.exception(error, heard=heard) from error
         if not answer.whole:
             raise _silence(answer, limits, translator, over=loop.time() >= end) from None
-
-
-async def _within(most: int, chunks: AsyncIterator[bytes], beyond: ServerError) -> AsyncIterator[bytes]:
-    """Pass on at most so many bytes: comments and empty lines bear no token, and may come without end too."""
-    async for chunk in chunks:
-        most -= len(chunk)
-        if most < 0:
-            raise beyond
-        yield chunk
 
 
 def _silence(answer: Answer, limits: Limits, translator: Translator, *, over: bool) -> ServerError:
@@ -250,6 +269,8 @@ async def read_some(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read what follows the end mark, so that the connection can be used again."""
+    if response.content.at_eof():
+        return
     with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(0.2):
             async for _ in response.content.iter_any():

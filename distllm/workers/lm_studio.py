@@ -1,15 +1,15 @@
 """LM Studio: OpenAI's API for questions, and its own for what is loaded."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outcome, WorkerSpec
-from distllm.workers.errors import Sign
-from distllm.workers.exchange import Piece, Pieces
-from distllm.workers.openai import OpenAIWorker
+from distllm.workers.errors import Sign, Translator
+from distllm.workers.exchange import Parser, Piece
+from distllm.workers.openai import OpenAIParser, OpenAIWorker
+from distllm.workers.sse import Event
 from distllm.workers.told import count, fields, objects, text
 
 if TYPE_CHECKING:
@@ -82,30 +82,17 @@ class LMStudioWorker(OpenAIWorker):
             lengths = [length for length in (known.window, self.spec.context_length) if length]
             yield Offer(offer.model, min(lengths, default=None), known.loaded, window_told=known.window is not None)
 
-    def _reader(self, call: Call) -> Pieces:
-        async def pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Piece, None]:
-            silent = True
-            async with aclosing(self._pieces(chunks)) as stream:
-                async for piece in stream:
-                    if piece.model is not None and not self._is(call.model, piece.model):
-                        raise self._translator.sign(Sign.WRONG_MODEL, said=piece.model, asked=call.model)
-                    silent = silent and not (piece.text or piece.thinking)
-                    if piece.ended and silent:
-                        self._complain_of_overflow(call)
-                    yield piece
-            if silent:
-                self._complain_of_overflow(call)
+    def _parser(self, call: Call) -> Parser:
+        return _Parser(self._translator, self, call)
 
-        return pieces
-
-    def _complain_of_overflow(self, call: Call) -> None:
+    def complain_of_overflow(self, call: Call) -> None:
         """A prompt that its window does not hold may end without any text, or any error."""
         offer = self._offered.get(call.model)
         window = offer.context_length if offer else None
         if window is not None and call.tokens >= window:
             raise self._translator.sign(Sign.SWALLOWED, sent=call.tokens, window=window)
 
-    def _is(self, asked: str, told: str) -> bool:
+    def means(self, asked: str, told: str) -> bool:
         """Whether an answer is of the model that was asked, though the name has more or less around it.
 
         Before 0.4 whatever is loaded answers to any name.
@@ -114,6 +101,36 @@ class LMStudioWorker(OpenAIWorker):
             return self._known[asked].key == self._known[told].key
         (one, variant), (other, another) = _bare(asked), _bare(told)
         return one == other and (variant == another or not (variant and another))
+
+
+class _Parser(OpenAIParser):
+    """Also looks who answers, and whether anything is said at all."""
+
+    def __init__(self, translator: Translator, worker: LMStudioWorker, call: Call) -> None:
+        super().__init__(translator)
+        self._worker = worker
+        self._call = call
+        self._believed: str | None = None
+        self._silent = True
+
+    def end(self) -> Iterator[Piece]:
+        yield from super().end()
+        self._hear_nothing()
+
+    def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
+        for piece in super()._pieces(events):
+            if piece.model is not None and piece.model != self._believed:
+                if not self._worker.means(self._call.model, piece.model):
+                    raise self._translator.sign(Sign.WRONG_MODEL, said=piece.model, asked=self._call.model)
+                self._believed = piece.model
+            self._silent = self._silent and not (piece.text or piece.thinking)
+            if piece.ended:
+                self._hear_nothing()
+            yield piece
+
+    def _hear_nothing(self) -> None:
+        if self._silent:
+            self._worker.complain_of_overflow(self._call)
 
 
 def _bare(name: str) -> tuple[str, str]:

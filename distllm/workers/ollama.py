@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outcome, Usage, WorkerSpec
@@ -13,7 +12,7 @@ from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import ServerError, Sign, Translator, said
 from distllm.workers.exchange import Piece, Request, converse
 from distllm.workers.inquiry import MOST_OFFERS, Inquirer, examine, no_such_model, read_json
-from distllm.workers.sse import lines
+from distllm.workers.sse import Lines
 from distllm.workers.told import count, fields, objects, seconds, text
 
 if TYPE_CHECKING:
@@ -93,8 +92,8 @@ class OllamaWorker(Worker):
         headers = {**self._headers, "Content-Type": "application/json"}
         may_load = call.model not in self._asked_for or call.model not in self._loaded
         request = Request(self.api_endpoint, headers, splice(call, self._fields(call), raw=self._raw))
-        pieces = partial(self._pieces, cold=self._is_new(call.system))
-        outcome = await converse(self._session, request, pieces, call, limits, self._translator)
+        parser = _Parser(self._translator, cold=self._is_new(call.system), counts_cached=self._counts_cached)
+        outcome = await converse(self._session, request, parser, call, limits, self._translator)
         if not may_load or outcome.error_class not in (None, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
             return outcome
         return replace(outcome, window=await self._window_met(call.model))
@@ -125,45 +124,6 @@ class OllamaWorker(Worker):
             self._texts.append(mark)
             return True
         return False
-
-    async def _pieces(self, chunks: AsyncIterator[bytes], *, cold: bool) -> AsyncGenerator[Piece, None]:
-        """Translate lines of JSON; only `done` ends an answer, whatever the stream does."""
-        source = lines(chunks)
-        async for line in source:
-            if not line.strip():
-                continue
-            if not line.lstrip().startswith(b"{"):
-                read_json(b"\n".join([line, *await _rest(source)]), self._translator)
-                raise self._translator.sign(Sign.NOT_JSON, said=said(line.decode("utf-8", "replace")))
-            payload = fields(read_json(line, self._translator))
-            if "error" in payload:
-                raise self._translator.stream_error(payload["error"])
-            yield self._piece(payload, cold=cold)
-            if payload.get("done") is True:
-                return
-
-    def _piece(self, payload: dict[str, Any], *, cold: bool) -> Piece:
-        message, done = fields(payload.get("message")), payload.get("done") is True
-        reason = payload.get("done_reason") if done else None
-        if reason and str(reason) not in FINISH_REASONS:
-            raise self._translator.sign(Sign.ODD_REASON, said=reason)
-        return Piece(
-            text=text(message.get("content")) or text(payload.get("response")),
-            thinking=text(message.get("thinking")) or text(payload.get("thinking")),
-            finish_reason=FINISH_REASONS[reason] if reason else None,
-            model=text(payload.get("model")) or None,
-            usage=self._usage(payload, cold=cold) if done else None,
-            ended=done,
-        )
-
-    def _usage(self, payload: dict[str, Any], *, cold: bool) -> Usage:
-        """Read counts and nanoseconds. What was cached is not told, and the time for the rest tells no speed then."""
-        return Usage(
-            prompt_tokens=count(payload.get("prompt_eval_count")) if self._counts_cached else None,
-            completion_tokens=count(payload.get("eval_count")),
-            prefill_seconds=seconds(payload.get("prompt_eval_duration"), NANOSECONDS) if cold else None,
-            decode_seconds=seconds(payload.get("eval_duration"), NANOSECONDS),
-        )
 
     async def probe(self, timeout: float = 5.0) -> Health:  # noqa: ASYNC109 - the promise is to return, not to raise
         """List the models, and ask which are loaded with what window; see `Worker.probe`. Loads nothing.
@@ -258,6 +218,75 @@ class OllamaWorker(Worker):
         )
 
 
+class _Parser:
+    """Translates lines of JSON; only `done` ends an answer, whatever the stream does.
+
+    Where the text is not `cold`, an unknown part of it was cached.
+    """
+
+    def __init__(self, translator: Translator, *, cold: bool, counts_cached: bool) -> None:
+        self._translator = translator
+        self._cold = cold
+        self._counts_cached = counts_cached
+        self._lines = Lines()
+        self._page: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        """See `Parser`."""
+        return self._pieces(self._lines.feed(chunk))
+
+    def end(self) -> Iterator[Piece]:
+        """See `Parser`."""
+        yield from self._pieces(self._lines.end())
+        if self._page:
+            raise self._no_answer()
+
+    def _pieces(self, lines: Iterable[bytes]) -> Iterator[Piece]:
+        for line in lines:
+            if self._page:
+                self._page.append(line)
+                if len(self._page) > LINES_TO_TELL:
+                    raise self._no_answer()
+            elif line.lstrip().startswith(b"{"):
+                payload = fields(read_json(line, self._translator))
+                if "error" in payload:
+                    raise self._translator.stream_error(payload["error"])
+                yield self._piece(payload)
+            elif line.strip():
+                self._page.append(line)
+
+    def _no_answer(self) -> ServerError:
+        """What a page is that came instead of an answer."""
+        try:
+            read_json(b"\n".join(self._page), self._translator)
+        except ServerError as fault:
+            return fault
+        return self._translator.sign(Sign.NOT_JSON, said=said(self._page[0].decode("utf-8", "replace")))
+
+    def _piece(self, payload: dict[str, Any]) -> Piece:
+        message, done = fields(payload.get("message")), payload.get("done") is True
+        reason = payload.get("done_reason") if done else None
+        if reason and str(reason) not in FINISH_REASONS:
+            raise self._translator.sign(Sign.ODD_REASON, said=reason)
+        return Piece(
+            text=text(message.get("content")) or text(payload.get("response")),
+            thinking=text(message.get("thinking")) or text(payload.get("thinking")),
+            finish_reason=FINISH_REASONS[reason] if reason else None,
+            model=text(payload.get("model")) or None,
+            usage=self._usage(payload) if done else None,
+            ended=done,
+        )
+
+    def _usage(self, payload: dict[str, Any]) -> Usage:
+        """Read counts and nanoseconds. What was cached is not told, and the time for the rest tells no speed then."""
+        return Usage(
+            prompt_tokens=count(payload.get("prompt_eval_count")) if self._counts_cached else None,
+            completion_tokens=count(payload.get("eval_count")),
+            prefill_seconds=seconds(payload.get("prompt_eval_duration"), NANOSECONDS) if self._cold else None,
+            decode_seconds=seconds(payload.get("eval_duration"), NANOSECONDS),
+        )
+
+
 def _weights(model: dict[str, Any]) -> str:
     """What tells one model from another, though they may have the same name at different times."""
     return text(model.get("digest")) or text(model.get("name"))
@@ -269,13 +298,3 @@ def _running(running: object, model: dict[str, Any]) -> dict[str, Any] | None:
         if each.get("name") == model["name"] or (each.get("digest") and each.get("digest") == model.get("digest")):
             return each
     return None
-
-
-async def _rest(source: AsyncIterator[bytes]) -> list[bytes]:
-    """What follows a line that does not belong there: enough of it to tell what it is."""
-    more: list[bytes] = []
-    async for line in source:
-        more.append(line)
-        if len(more) >= LINES_TO_TELL:
-            break
-    return more

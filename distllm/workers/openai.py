@@ -1,15 +1,15 @@
 """Any server that speaks OpenAI's API: llama.cpp, mlx-lm, vLLM, LM Studio's /v1, and many more."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from distllm.domain.models import Call, Health, Limits, Offer, Outcome, Usage, WorkerSpec
 from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import Sign, Translator, said
-from distllm.workers.exchange import Piece, Pieces, Request, converse
+from distllm.workers.exchange import Parser, Piece, Request, converse
 from distllm.workers.inquiry import Inquirer, examine, no_such_model, read_json
-from distllm.workers.sse import events
+from distllm.workers.sse import Event, Events
 from distllm.workers.told import count, fields, seconds, text
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class OpenAIWorker(Worker):
         headers = {**self._headers, "Content-Type": "application/json"}
         body = request_body(call, raw=self._raw, extra=self.spec.extra)
         request = Request(self.api_endpoint, headers, body)
-        return await converse(self._session, request, self._reader(call), call, limits, self._translator)
+        return await converse(self._session, request, self._parser(call), call, limits, self._translator)
 
-    def _reader(self, call: Call) -> Pieces:
+    def _parser(self, call: Call) -> Parser:
         """What translates the answer to `call`."""
-        return self._pieces
+        return OpenAIParser(self._translator)
 
     async def probe(self, timeout: float = 5.0) -> Health:  # noqa: ASYNC109 - the promise is to return, not to raise
         """List the models, and on llama.cpp ask for the slots; see `Worker.probe`.
@@ -103,9 +103,24 @@ class OpenAIWorker(Worker):
         loaded = True if isinstance(meta, dict) else None
         return Offer(name, min(lengths, default=None), loaded, window_told=any(map(count, told)), digest=self.weights)
 
-    async def _pieces(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Piece, None]:
-        """Translate a stream; a server that ignores `stream` and answers in one JSON is understood too."""
-        async for event in events(chunks):
+
+class OpenAIParser:
+    """Translates a stream; a server that ignores `stream` and answers in one JSON is understood too."""
+
+    def __init__(self, translator: Translator) -> None:
+        self._translator = translator
+        self._events = Events()
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        """See `Parser`."""
+        return self._pieces(self._events.feed(chunk))
+
+    def end(self) -> Iterator[Piece]:
+        """See `Parser`."""
+        return self._pieces(self._events.end())
+
+    def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
+        for event in events:
             if event.data == b"[DONE]":
                 yield Piece(ended=True)
                 return

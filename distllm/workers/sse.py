@@ -1,6 +1,10 @@
-"""Lines and server-sent events out of a stream of bytes, however it was cut into chunks."""
+"""Lines and server-sent events out of a stream of bytes, however it was cut into chunks.
 
-from collections.abc import AsyncIterator
+Both take one chunk after another in `feed`, and at the end of the stream `end`; what that gives is to be taken before
+the next chunk is fed.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 LONGEST_LINE = 4 * 2**20
@@ -19,60 +23,78 @@ class Event(NamedTuple):
     stray: bool = False
 
 
-async def lines(chunks: AsyncIterator[bytes], longest: int = LONGEST_LINE) -> AsyncIterator[bytes]:
-    """Yield each line without its end (LF or CRLF); the last one may lack it.
+class Lines:
+    """Lines without their ends (LF or CRLF); the last one may lack it."""
 
-    Raises LineTooLongError, and whatever `chunks` raises.
-    """
-    begun: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
+        self._begun: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that end in this chunk. Raises LineTooLongError."""
         *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            if size + len(piece) > longest:
-                raise LineTooLongError
-            yield b"".join((*begun, piece)).removesuffix(b"\r")
-            begun.clear()
-            size = 0
-        begun.append(rest)
-        size += len(rest)
-        if size > longest:
+        if whole and self._begun:
+            whole[0] = b"".join((*self._begun, whole[0]))
+            self._begun.clear()
+            self._size = 0
+        if rest:
+            self._begun.append(rest)
+            self._size += len(rest)
+        if self._size > self._longest or max(map(len, whole), default=0) > self._longest:
             raise LineTooLongError
-    if size:
-        yield b"".join(begun).removesuffix(b"\r")
+        return [line.removesuffix(b"\r") for line in whole]
+
+    def end(self) -> list[bytes]:
+        """The line that the stream did not end, if there is one."""
+        return [b"".join(self._begun).removesuffix(b"\r")] if self._begun else []
 
 
-async def events(chunks: AsyncIterator[bytes], longest: int = LONGEST_LINE) -> AsyncIterator[Event]:
-    """Yield the events of a stream, without comments.
+class Events:
+    """The events of a stream, without comments.
 
     Kinder than the standard in two things: an event that the end of the stream cuts short of its empty
-    line is yielded, and lines that belong to no event come last, as one stray event.
-    Raises LineTooLongError, and whatever `chunks` raises.
+    line is one, and lines that belong to no event come last, as one stray event.
     """
-    data: list[bytes] = []
-    strays: list[bytes] = []
-    name = ""
-    size = stray_size = 0
-    async for line in lines(chunks, longest):
-        if not line:
-            if data:
-                yield Event(b"\n".join(data), name or "message")
-            data.clear()
-            name, size = "", 0
-            continue
+
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
+        self._lines = Lines(longest)
+        self._data: list[bytes] = []
+        self._strays: list[bytes] = []
+        self._name = ""
+        self._size = self._stray_size = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that end in this chunk. Raises LineTooLongError."""
+        return self._events(self._lines.feed(chunk))
+
+    def end(self) -> Iterator[Event]:
+        """The event that the stream did not end, and what was no event. Raises LineTooLongError."""
+        yield from self._events([*self._lines.end(), b""])
+        if self._strays:
+            yield Event(b"\n".join(self._strays), stray=True)
+
+    def _events(self, lines: Iterable[bytes]) -> Iterator[Event]:
+        for line in lines:
+            if line:
+                self._take(line)
+                continue
+            if self._data:
+                yield Event(b"\n".join(self._data), self._name or "message")
+                self._data.clear()
+            self._name, self._size = "", 0
+
+    def _take(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            data.append(value)
-            size += len(value)
+            self._data.append(value)
+            self._size += len(value)
         elif field == b"event":
-            name = value.decode("utf-8", "replace")
+            self._name = value.decode("utf-8", "replace")
         elif field not in (b"", b"id", b"retry"):
-            strays.append(line)
-            stray_size += len(line)
-        if size > longest or stray_size > longest:
+            self._strays.append(line)
+            self._stray_size += len(line)
+        if self._size > self._longest or self._stray_size > self._longest:
             raise LineTooLongError
-    if data:
-        yield Event(b"\n".join(data), name or "message")
-    if strays:
-        yield Event(b"\n".join(strays), stray=True)
