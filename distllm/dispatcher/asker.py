@@ -6,6 +6,7 @@ from random import Random
 
 from distllm.dispatcher.batch import Batch, released
 from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.stoppable import Stoppable
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.models import Call, Limits, Outcome
@@ -66,10 +67,11 @@ class Asker:
         self._batch.sent.append(sent)
         station.begin(seat, lease)
         began = self._clock.ticks()
-        seat.request = asyncio.create_task(self._send(station, sent, call, bounds))
-        await asyncio.wait([seat.request])
-        request, seat.request = seat.request, None
-        outcome = released(self._clock.ticks() - began) if request.cancelled() else request.result()
+        seat.request = Stoppable()
+        outcome = await seat.request.wait(self._send(station, sent, call, bounds))
+        if outcome is None:
+            outcome = released(self._clock.ticks() - began)
+        seat.request = None
         station.end(seat, group.model, outcome)
         now = self._clock.now()
         judged = verdict(

@@ -10,6 +10,7 @@ from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Machine
 from distllm.balancer.rates import learnt
 from distllm.balancer.weights import weigh
+from distllm.dispatcher.stoppable import Stoppable
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
 from distllm.store.leases import Group, Lease
@@ -34,7 +35,7 @@ class Seat:
     leases: deque[Lease] = field(default_factory=deque)
     current: Lease | None = None
     task: asyncio.Task[None] | None = None
-    request: asyncio.Task[Outcome] | None = None
+    request: Stoppable | None = None
 
     @property
     def reading(self) -> int | None:

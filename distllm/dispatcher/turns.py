@@ -120,7 +120,7 @@ class Turns:
         for station in self._stations.values():
             for seat in station.seats:
                 if seat.request is not None:
-                    seat.request.cancel()
+                    seat.request.stop()
 
     def leases(self) -> set[tuple[int, int]]:
         """All leases at hand, in flight or not yet sent, as (prompt, number)."""
@@ -134,7 +134,7 @@ class Turns:
         for station in self._stations.values():
             for seat in station.seats:
                 if seat.current is not None and seat.request is not None and seat.current.key in lost:
-                    seat.request.cancel()
+                    seat.request.stop()
             self._batch.returned.extend(
                 station.give_up(lambda lease: lease.key in lost or lease.job_id in paused),
             )
