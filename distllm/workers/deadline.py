@@ -33,26 +33,31 @@ class Deadline:
 
     def reschedule(self, when: float | None) -> None:
         """End the block at another time, or not at all."""
-        if self._timer is not None:
-            self._excuse(self._timer)
-            self._timer.cancel()
-        if when is not None:
-            when = max(when, self._not_before)
-        self._when = when
-        self._timer = None if when is None else self._loop.call_at(max(when, self._loop.time()), self._due)
-
-    def _excuse(self, timer: asyncio.TimerHandle) -> None:
         now = self._loop.time()
-        if not self._excused and now - timer.when() > ABSENT_SECONDS:
+        self._excuse(now)
+        self._when = None if when is None else max(when, self._not_before, now)
+        # A later end leaves the timer as it is, since most ends are put off many times before one comes.
+        if self._timer is not None and (self._when is None or self._when < self._timer.when()):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and self._when is not None:
+            self._timer = self._loop.call_at(self._when, self._due)
+
+    def _excuse(self, now: float) -> None:
+        if self._timer is None or self._when is None or self._excused:
+            return
+        if now - self._when > ABSENT_SECONDS:
             self._excused, self._not_before = True, now + READ_SECONDS
 
     def _due(self) -> None:
-        assert self._timer is not None
-        self._excuse(self._timer)
-        if self._loop.time() < self._not_before:
-            self.reschedule(self._not_before)
+        assert self._when is not None
+        now = self._loop.time()
+        self._excuse(now)
+        self._timer = None
+        if now < max(self._when, self._not_before):
+            self.reschedule(self._when)
         else:
-            self._timeout.reschedule(self._loop.time())
+            self._timeout.reschedule(now)
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()

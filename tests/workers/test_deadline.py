@@ -29,6 +29,23 @@ def test_it_leaves_a_block_alone_that_ends_sooner_or_that_is_given_more_time() -
     run_movable(story)
 
 
+@pytest.mark.parametrize("first", [0.02, 100.0])
+def test_it_ends_its_block_when_it_was_said_last(first: float) -> None:
+    async def wait(deadline: Deadline, *ends: float) -> None:
+        async with deadline:
+            for end in ends:
+                deadline.reschedule(end)
+            await asyncio.Event().wait()
+
+    async def story(loop: MovableLoop) -> None:
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            await wait(Deadline(began + first), began + 50.0, began + 0.1, began + 0.2)
+        assert 0.2 <= loop.time() - began < 50.0
+
+    run_movable(story)
+
+
 def test_what_came_in_while_the_process_was_absent_is_read_first() -> None:
     async def story(loop: MovableLoop) -> None:
         came = asyncio.Event()
