@@ -33,6 +33,11 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is held against the worker."""
+        return self._open_until is None
+
     def admits(self, in_flight: int, now: float) -> bool:
         """Whether another request may be sent while `in_flight` are."""
         match self.state(now):

@@ -10,7 +10,7 @@ from distllm.dispatcher.stoppable import Stoppable
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
 from distllm.domain.models import Call, Limits, Outcome
-from distllm.domain.policy import limits, proof, verdict
+from distllm.domain.policy import Refused, limits, proof, verdict
 from distllm.domain.tokens import fewest_sent
 from distllm.store.attempts import Sent, Settlement
 from distllm.store.leases import Group, Lease
@@ -90,7 +90,9 @@ class Asker:
             max_tokens=call.max_tokens,
             window=outcome.window or (offer.context_length if offer.window_told else None),
         )
-        others = tuple(other.id for other in self._stations if other.may_have(group.model))
+        others: tuple[int, ...] = ()
+        if isinstance(judged, Refused):
+            others = tuple(other.id for other in self._stations if other.may_have(group.model))
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
     async def _send(self, station: Station, sent: Sent, call: Call, bounds: Limits) -> Outcome:

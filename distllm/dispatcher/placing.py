@@ -27,7 +27,7 @@ class Placing:
         self.places: list[Place] | None = None
         paces: dict[int, Pace] = {}
         for station in stations:
-            if not station.usable or model not in station.windows():
+            if not station.usable or not station.serves(model):
                 continue
             rates = station.rates.get(model)
             if rates is None or not rates.prefill or not rates.decode or not answer_tokens:

@@ -50,7 +50,7 @@ class Probe:
         """Probe once and keep what was found."""
         health = await self._look()
         before = self._station.health
-        missed_while_busy = not health.healthy and before is not None and self._station.in_flight > 0
+        missed_while_busy = not health.healthy and before is not None and self._station.busy
         if missed_while_busy:
             return health
         was_healthy = before is None or before.healthy

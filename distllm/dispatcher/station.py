@@ -20,7 +20,7 @@ UNTOLD_WINDOW = 2**31
 """For a server that does not tell its window: everything is offered to it, and no answer is proven."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """One request that a worker may have in flight, and the leases that follow it.
 
@@ -99,6 +99,11 @@ class Station:
         return sum(seat.current is not None for seat in self.seats)
 
     @property
+    def busy(self) -> bool:
+        """Whether any request is in flight."""
+        return any(seat.current is not None for seat in self.seats)
+
+    @property
     def well(self) -> bool:
         """Whether the newest look at it found it healthy."""
         return self.health is not None and self.health.healthy
@@ -106,7 +111,7 @@ class Station:
     @property
     def usable(self) -> bool:
         """Whether it may be sent anything now."""
-        return self.well and self.breaker.admits(self.in_flight, self._clock.ticks())
+        return self.well and (self.breaker.closed or self.breaker.admits(self.in_flight, self._clock.ticks()))
 
     @property
     def mean_seconds(self) -> float | None:
@@ -149,9 +154,13 @@ class Station:
         """Whether it is not offered some model for now, so that its windows say nothing final."""
         return bool(self._refused)
 
+    def serves(self, model: str) -> bool:
+        """Whether it may be asked for a model now."""
+        return model in self._served and model not in self._refused
+
     def may_have(self, model: str) -> bool:
         """Whether it serves a model, or may do so once it is well: then nothing is final without it."""
-        return not self.well or self.refusing or model in self.windows()
+        return not self.well or self.refusing or self.serves(model)
 
     def offer(self, model: str) -> Offer:
         """What this worker calls a job's model, and its window."""
@@ -211,7 +220,7 @@ class Station:
         if not seat.leases and self.ready:
             seat.group = self.ready.popleft()
             seat.leases.extend(seat.group.leases)
-        if seat.group is None or seat.group.model not in self.windows():
+        if seat.group is None or not self.serves(seat.group.model):
             return None
         return seat.leases.popleft() if seat.leases else None
 
@@ -248,13 +257,12 @@ class Station:
 
         They are this worker's no more.
         """
-        served = self.windows()
         leases: list[Lease] = []
         for place, seat in enumerate(self.seats):
-            if place >= self._allowed or (seat.group is not None and seat.group.model not in served):
+            if place >= self._allowed or (seat.group is not None and not self.serves(seat.group.model)):
                 leases.extend(seat.leases)
                 seat.leases.clear()
-        for group in [group for group in self.ready if group.model not in served]:
+        for group in [group for group in self.ready if not self.serves(group.model)]:
             self.ready.remove(group)
             leases.extend(group.leases)
         return leases
@@ -284,7 +292,7 @@ class Station:
         now = self._clock.ticks()
         if outcome.window is not None:
             self._learn_window(model, outcome.window)
-        if not self.in_flight and self._busy_since is not None:
+        if self._busy_since is not None and not self.busy:
             self._busy += now - self._busy_since
             self._busy_since = None
         match outcome.error_class:
@@ -308,7 +316,7 @@ class Station:
                 self.breaker.refused(now)
             case ErrorClass.BUSY:
                 self._allowed = max(1, self._allowed - 1)
-                if not self.in_flight:
+                if not self.busy:
                     self.breaker.refused(now)
             case ErrorClass.SETUP:
                 self.refuse(model)

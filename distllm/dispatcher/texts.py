@@ -1,6 +1,7 @@
-"""What is rendered only when it is sent: questions and their parameters, remembered for each job."""
+"""What is rendered only when it is sent: a reading once for all its prompts, questions once for each job."""
 
 import json
+from dataclasses import replace
 
 from distllm.domain.models import Call, StoredRequest, Template
 from distllm.presets import render_question, render_system
@@ -31,16 +32,20 @@ class Texts:
         return self._questions[lease.template_id]
 
     def call(self, lease: Lease, group: Group, model: str) -> Call:
-        """The request for a leased prompt, to a server that calls the model `model`."""
-        system = group.system if group.document is None else render_system(group.document)
+        """The request for a leased prompt of a `rendered` group, to a server that calls the model `model`."""
         asked = self.question(lease) if lease.body is None else StoredRequest.from_json(lease.body)
         max_tokens = lease.max_tokens or asked.max_tokens
         return Call(
             model=model,
-            system=system or "",
+            system=group.system or "",
             question=asked.question,
             max_tokens=max_tokens,
             temperature=asked.temperature,
             tokens=lease.needs - max_tokens,
             turns=asked.turns,
         )
+
+
+def rendered(group: Group) -> Group:
+    """The same prompts, with their document as the system message that it is sent as."""
+    return group if group.document is None else replace(group, document=None, system=render_system(group.document))

@@ -11,7 +11,7 @@ from distllm.dispatcher.asker import Asker
 from distllm.dispatcher.batch import Batch, announced
 from distllm.dispatcher.placing import Placing
 from distllm.dispatcher.station import Seat, Station
-from distllm.dispatcher.texts import Texts
+from distllm.dispatcher.texts import Texts, rendered
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, Noticed
 from distllm.domain.models import Ask, Paper
@@ -213,7 +213,7 @@ class Turns:
             self._strangers_due = self._clock.ticks() + STRANGERS_EVERY_SECONDS
         await self._texts.learn({lease.job_id for group in groups for lease in group.leases})
         for group in groups:
-            self._stations[group.worker_id].take(group)
+            self._stations[group.worker_id].take(rendered(group))
         self._start_seats()
         if not self._draining:
             self._help_out()
@@ -269,7 +269,7 @@ class Turns:
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():
-            keep = self._claiming and not self._draining and (station.usable or station.in_flight > 0)
+            keep = self._claiming and not self._draining and (station.usable or station.busy)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
     async def _wait_for_database(self, error: StoreError) -> None:

@@ -87,7 +87,7 @@ class Waits:
         return f"{prompts} up to {largest} tokens of a window, here are {window}; {'; '.join(reasons)}", not others
 
     def _able(self, model: str) -> list[Station]:
-        return [station for station in self._stations if station.well and model in station.windows()]
+        return [station for station in self._stations if station.well and station.serves(model)]
 
     def _may_come_back(self, model: str) -> bool:
         """Whether somebody who is missed had the model at some time in this run."""
@@ -99,7 +99,7 @@ class Waits:
         return [
             station
             for station in self._stations
-            if station.may_have(model) and not (station.well and model in station.windows())
+            if station.may_have(model) and not (station.well and station.serves(model))
         ]
 
 

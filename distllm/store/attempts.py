@@ -29,7 +29,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An attempt that has ended. `others` are the workers that the prompt could still go to.
+    """An attempt that has ended. `others` are the workers that a refused prompt could still go to.
 
     `digest` tells the very weights that were asked, None where the server does not.
     """

@@ -25,6 +25,9 @@ BYTES_PER_TOKEN = 2**14
 
 BYTES_AROUND = 2**23
 
+LARGE_BODY = 2**20
+"""Bytes of a request that aiohttp wants as a file; it warns of more."""
+
 LONGEST_ERROR = 2**16
 """Bytes read of the body of an HTTP error."""
 
@@ -128,18 +131,18 @@ class Answer:
             thinking, answer = f"{thinking}\n\n{inner.strip()}".strip(), rest
         return answer.strip(), thinking or None
 
-    def judge(self, translator: Translator) -> None:
-        """Raise ServerError if the ended answer is none."""
+    def fault(self, text: str, thinking: str | None, translator: Translator) -> ServerError | None:
+        """Why the ended answer, with its `texts`, is none; None if it is one."""
         call, read = self.call, self.usage.prompt_tokens
         if self.finish_reason is None:
-            raise translator.sign(Sign.NO_REASON)
+            return translator.sign(Sign.NO_REASON)
         if read and read < fewest_sent(call):
-            raise translator.sign(Sign.CUT_INPUT, read=read, sent=call.tokens)
-        answer, thinking = self.texts()
-        if not answer and thinking:
-            raise translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or call.max_tokens)
-        if not answer:
-            raise translator.sign(Sign.EMPTY)
+            return translator.sign(Sign.CUT_INPUT, read=read, sent=call.tokens)
+        if text:
+            return None
+        if thinking:
+            return translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or call.max_tokens)
+        return translator.sign(Sign.EMPTY)
 
 
 def _updated(usage: Usage, told: Usage) -> Usage:
@@ -149,7 +152,10 @@ def _updated(usage: Usage, told: Usage) -> Usage:
 
 def _whole(pieces: list[str]) -> str:
     """The pieces as one text; a character that came in two halves is joined, a half alone is replaced."""
-    return "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "").strip()
+    text = "".join(pieces)
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "").strip()
 
 
 async def converse(
@@ -172,11 +178,11 @@ async def converse(
     fault: ServerError | None = None
     try:
         await _receive(session, request, parser, answer, limits, translator)
-        answer.judge(translator)
     except ServerError as raised:
         fault = raised
     seconds = asyncio.get_running_loop().time() - started
     text, thinking = answer.texts()
+    fault = fault or answer.fault(text, thinking, translator)
     return Outcome(
         error_class=fault.error_class if fault else None,
         error=fault.text if fault else None,
@@ -209,12 +215,10 @@ async def _receive(
     clock = Deadline(min(end, loop.time() + limits.first_token))
     heard = False
     try:
-        # BytesIO, since aiohttp warns of bytes beyond 1 MB.
+        body = request.body if len(request.body) < LARGE_BODY else io.BytesIO(request.body)
         async with (
             clock,
-            session.post(
-                request.url, data=io.BytesIO(request.body), headers=request.headers, allow_redirects=False
-            ) as response,
+            session.post(request.url, data=body, headers=request.headers, allow_redirects=False) as response,
         ):
             heard = True
             if response.status != 200:

@@ -77,24 +77,20 @@ class Events:
 
     def _events(self, lines: Iterable[bytes]) -> Iterator[Event]:
         for line in lines:
-            if line:
-                self._take(line)
+            if not line:
+                if self._data:
+                    yield Event(b"\n".join(self._data), self._name or "message")
+                    self._data.clear()
+                self._name, self._size = "", 0
                 continue
-            if self._data:
-                yield Event(b"\n".join(self._data), self._name or "message")
-                self._data.clear()
-            self._name, self._size = "", 0
-
-    def _take(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-            self._size += len(value)
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
-        elif field not in (b"", b"id", b"retry"):
-            self._strays.append(line)
-            self._stray_size += len(line)
-        if self._size > self._longest or self._stray_size > self._longest:
-            raise LineTooLongError
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._data.append(value.removeprefix(b" "))
+                self._size += len(value)
+            elif field == b"event":
+                self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+            elif field not in (b"", b"id", b"retry"):
+                self._strays.append(line)
+                self._stray_size += len(line)
+            if self._size > self._longest or self._stray_size > self._longest:
+                raise LineTooLongError
