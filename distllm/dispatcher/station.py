@@ -209,6 +209,8 @@ class Station:
         """Accept leased prompts: on the seat that has read them, or for whichever is free next."""
         for seat in self.seats:
             if seat.group is not None and seat.group.reading_id == group.reading_id and not seat.leases:
+                # Its text too: what is pruned leaves its id to another.
+                seat.group = group
                 seat.leases.extend(group.leases)
                 return
         self.ready.append(group)

@@ -167,6 +167,8 @@ class Turns:
         at_hand = self.leases()
         known = batch.leases() | at_hand
         look_for_strangers = self._clock.ticks() >= self._strangers_due
+        ended = {each.sent.id for each in batch.ended}
+        under_way = [sent for sent in batch.sent if sent.id not in ended]
         now = self._clock.now()
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
@@ -177,7 +179,7 @@ class Turns:
         def transaction(tx: Tx) -> _Turn:
             if look_for_strangers:
                 release_strangers(tx, self._me, known)
-            record_sent(tx, batch.sent)
+            record_sent(tx, under_way)
             settle(tx, batch.ended)
             release(tx, batch.returned)
             for worker_id, busy, rates in learnt:

@@ -1,17 +1,18 @@
 """Attempts: each try of a prompt on a worker, and what the workers are counted by."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import ErrorClass, Outcome
 from distllm.domain.policy import Verdict
 from distllm.store.leases import Lease
-from distllm.store.sqlite import Tx
+from distllm.store.sql import one_of
+from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import attempts, prompts, readings, workers
 
 
@@ -60,7 +61,7 @@ _END_COLUMNS = (
 
 def _insert(columns: tuple[str, ...]) -> Insert:
     """Nothing is told of a prompt that was pruned while it was in flight, cancelled and with its job."""
-    there = exists().where(prompts.c.id == bindparam("prompt_id"))
+    there = exists().where(prompts.c.id == bindparam("prompt_id"), prompts.c.job_id == bindparam("job"))
     return upsert_into(attempts).from_select(columns, select(*map(bindparam, columns)).where(there))
 
 
@@ -88,6 +89,7 @@ def _sent_row(sent: Sent) -> dict[str, Any]:
     return {
         "id": sent.id,
         "prompt_id": sent.lease.prompt_id,
+        "job": sent.lease.job_id,
         "lease": sent.lease.number,
         "worker_id": sent.worker_id,
         "coordinator_id": sent.coordinator_id,
@@ -103,26 +105,58 @@ _READ = (
     .values(tokens_read=bindparam("read"), read_at=bindparam("now"))
 )
 
+_NO_WORK: dict[str, Any] = dict.fromkeys(("asked", "good", "bad", "written"), 0) | {
+    "took": 0.0,
+    "least": None,
+    "most": None,
+}
+
+
+def _better(choose: Callable[..., ColumnElement[Any]], column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    """The better of a column and a value bound to `name`, either of which may be NULL."""
+    value: ColumnElement[Any] = bindparam(name)
+    return choose(func.coalesce(column, value), func.coalesce(value, column))
+
+
 _WORKED = (
     update(workers)
     .where(workers.c.id == bindparam("worker"))
     .values(
-        requests=workers.c.requests + 1,
+        requests=workers.c.requests + bindparam("asked"),
         succeeded=workers.c.succeeded + bindparam("good"),
         failed=workers.c.failed + bindparam("bad"),
         completion_tokens=workers.c.completion_tokens + bindparam("written"),
-        seconds=workers.c.seconds + bindparam("took") * bindparam("good"),
-        min_seconds=func.min(func.coalesce(workers.c.min_seconds, bindparam("good_took")), bindparam("good_took")),
-        max_seconds=func.max(func.coalesce(workers.c.max_seconds, bindparam("good_took")), bindparam("good_took")),
+        seconds=workers.c.seconds + bindparam("took"),
+        min_seconds=_better(func.min, workers.c.min_seconds, "least"),
+        max_seconds=_better(func.max, workers.c.max_seconds, "most"),
         last_seen_at=bindparam("now"),
     )
 )
 
 
-def record_end(tx: Tx, each: Settlement, label: str) -> None:
-    """Write how an attempt ended, and count it for its worker; a second report changes nothing."""
-    if tx.run(_ENDED, _sent_row(each.sent) | _end_row(each, label)):
-        _count_work(tx, each)
+_PROMPTS = select(prompts.c.id, prompts.c.job_id).where(one_of(prompts.c.id, "prompts"))
+_REPORTED = select(attempts.c.id, attempts.c.outcome).where(
+    one_of(attempts.c.id, "attempts"), attempts.c.outcome.is_not(None)
+)
+
+
+def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> None:
+    """Write how attempts ended, and count them for their workers; a second report changes nothing.
+
+    Nor does one of a prompt that was pruned while it was in flight, cancelled and with its job.
+    """
+    if not ends:
+        return
+    there = set(tx.rows(_PROMPTS, {"prompts": as_list(each.sent.lease.prompt_id for each, _ in ends)}))
+    reported: dict[int, str] = dict(tx.rows(_REPORTED, {"attempts": as_list(each.sent.id for each, _ in ends)}))
+    new = []
+    for each, label in ends:
+        lease, before = each.sent.lease, reported.get(each.sent.id)
+        if (lease.prompt_id, lease.job_id) in there and (before is None or (before == "lost" and label != "lost")):
+            reported[each.sent.id] = label
+            new.append((each, label))
+    tx.many(_ENDED, [_sent_row(each.sent) | _end_row(each, label) for each, label in new])
+    _count_work(tx, [each for each, _ in new])
 
 
 def _end_row(each: Settlement, label: str) -> dict[str, Any]:
@@ -141,29 +175,31 @@ def _end_row(each: Settlement, label: str) -> dict[str, Any]:
     }
 
 
-def _count_work(tx: Tx, each: Settlement) -> None:
-    if each.outcome.error_class is ErrorClass.RELEASED:
-        # It was taken from the worker, which had no part in that.
-        return
-    good = each.outcome.error_class is None
-    tx.run(
-        _WORKED,
-        {
-            "worker": each.sent.worker_id,
-            "good": int(good),
-            "bad": int(each.outcome.error_class in (ErrorClass.BROKEN, ErrorClass.REFUSED, ErrorClass.LOST)),
-            "written": each.outcome.usage.completion_tokens or 0,
-            "took": each.outcome.seconds,
-            "good_took": each.outcome.seconds if good else None,
-            "now": each.finished_at,
-        },
-    )
-    if good and each.outcome.usage.prompt_tokens is not None:
-        tx.run(
-            _READ,
-            {
-                "reading": each.sent.lease.reading_id,
-                "read": each.outcome.usage.prompt_tokens,
+def _count_work(tx: Tx, ends: Iterable[Settlement]) -> None:
+    worked: dict[int, dict[str, Any]] = {}
+    read: dict[int, dict[str, Any]] = {}
+    for each in ends:
+        outcome = each.outcome
+        if outcome.error_class is ErrorClass.RELEASED:
+            # It was taken from the worker, which had no part in that.
+            continue
+        sums = worked.setdefault(each.sent.worker_id, _NO_WORK | {"worker": each.sent.worker_id})
+        sums["asked"] += 1
+        sums["bad"] += outcome.error_class in (ErrorClass.BROKEN, ErrorClass.REFUSED, ErrorClass.LOST)
+        sums["written"] += outcome.usage.completion_tokens or 0
+        sums["now"] = each.finished_at
+        if outcome.error_class is not None:
+            continue
+        sums["good"] += 1
+        sums["took"] += outcome.seconds
+        sums["least"] = outcome.seconds if sums["least"] is None else min(sums["least"], outcome.seconds)
+        sums["most"] = outcome.seconds if sums["most"] is None else max(sums["most"], outcome.seconds)
+        if outcome.usage.prompt_tokens is not None:
+            reading_id = each.sent.lease.reading_id
+            read[reading_id] = {
+                "reading": reading_id,
+                "read": outcome.usage.prompt_tokens,
                 "now": each.finished_at,
-            },
-        )
+            }
+    tx.many(_WORKED, worked.values())
+    tx.many(_READ, read.values())

@@ -263,17 +263,23 @@ def count_moves(
     tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | more)
 
 
+# A prompt that was pruned leaves its id to another, of another job: a job's id is never given again.
+OF_LEASE = (prompts.c.id == bindparam("prompt"), prompts.c.job_id == bindparam("job"))
+OURS = (*OF_LEASE, prompts.c.lease == bindparam("number"))
+
+
+def fence(lease: Lease) -> dict[str, int]:
+    """The values that a statement guarded by `OURS` takes."""
+    return {"prompt": lease.prompt_id, "job": lease.job_id, "number": lease.number}
+
+
 # What was leased and not sent goes back without a charge; a lease that is no longer ours does not.
-_RELEASE = (
-    update(prompts)
-    .where(prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"), prompts.c.state == LEASED)
-    .values(state=PENDING, holder=None)
-)
+_RELEASE = update(prompts).where(*OURS, prompts.c.state == LEASED).values(state=PENDING, holder=None)
 
 
 def release(tx: Tx, leases: Sequence[Lease]) -> None:
     """Give back leases that have not been sent."""
-    released = [lease for lease in leases if tx.run(_RELEASE, {"prompt": lease.prompt_id, "number": lease.number})]
+    released = [lease for lease in leases if tx.run(_RELEASE, fence(lease))]
     for (job_id, part), count in _by_job(released).items():
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
 

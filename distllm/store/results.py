@@ -1,6 +1,7 @@
 """Ends of attempts: each in the transaction that moves its prompt, under the lease it was given."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, case, exists, func, literal_column, select, update
@@ -8,23 +9,20 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
-from distllm.store.attempts import Settlement, record_end
+from distllm.store.attempts import Settlement, record_ends
 from distllm.store.failures import fail_parents
-from distllm.store.leases import ALIBI, count_moves
+from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
 from distllm.store.tables import attempts, prompts, refusals, results, workers
 
-_OURS = (prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"))
-_UNSETTLED = prompts.c.state.in_([LEASED, PENDING])
-
 # The newest lease ends its prompt, also when it was taken back meanwhile and not given again: a late answer
-# saves minutes. No row: a newer lease exists, or the prompt has ended, and the answer is stale.
-_FINISH_PROMPT = (
-    update(prompts).where(*_OURS, _UNSETTLED).values(state=DONE, holder=None, finished_at=bindparam("now"), error=None)
+# saves minutes. Where it is not found, a newer lease exists, or the prompt has ended, and the answer is stale.
+_OPEN = select(prompts.c.id, prompts.c.job_id, prompts.c.lease, prompts.c.state).where(
+    one_of(prompts.c.id, "prompts"), prompts.c.state.in_([LEASED, PENDING])
 )
-_STATE = select(prompts.c.state).where(*_OURS)
+_FINISH_PROMPT = update(prompts).where(*OURS).values(state=DONE, holder=None, finished_at=bindparam("now"), error=None)
 
 # A lease under which it is asked a second time at once stays until the last of the two has ended.
 _LAST_OF_LEASE = ~exists().where(
@@ -35,7 +33,7 @@ _LAST_OF_LEASE = ~exists().where(
 )
 _AGAIN = (
     update(prompts)
-    .where(*_OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
+    .where(*OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
     .values(
         state=PENDING,
         holder=None,
@@ -51,7 +49,7 @@ _AGAIN = (
 )
 _FAIL = (
     update(prompts)
-    .where(*_OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
+    .where(*OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
     .values(
         state=FAILED,
         holder=None,
@@ -71,7 +69,7 @@ _REFUSE = (
     upsert_into(refusals)
     .from_select(
         ["prompt_id", "worker_id"],
-        select(prompts.c.id, bindparam("refusing")).where(prompts.c.id == bindparam("prompt"), ~_REPORTED),
+        select(prompts.c.id, bindparam("refusing")).where(*OF_LEASE, ~_REPORTED),
     )
     .on_conflict_do_nothing()
 )
@@ -116,34 +114,45 @@ _PART_DONE = (
 
 def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
     """Write what became of attempts, and move their prompts; return how many answers came too late."""
-    stale = 0
-    ended_jobs = {}
+    # An answer goes before a failure under the same lease.
+    answers = [each for each in settlements if isinstance(each.verdict, Done)]
+    fresh = _finish(tx, answers)
+    record_ends(tx, [(each, "done" if each.sent.id in fresh else "stale") for each in answers])
+    ended_jobs = {each.sent.lease.job_id: each.finished_at for each in answers if each.sent.id in fresh}
     for each in settlements:
-        label, target = _move(tx, each)
-        stale += label == "stale"
-        record_end(tx, each, label)
-        if target in (PromptState.DONE, PromptState.FAILED):
-            ended_jobs[each.sent.lease.job_id] = each.finished_at
+        if not isinstance(each.verdict, Done):
+            failed = _move(tx, each)
+            record_ends(tx, [(each, "stale" if each.outcome.error_class is None else each.outcome.error_class.value)])
+            if failed:
+                ended_jobs[each.sent.lease.job_id] = each.finished_at
     for job_id, now in ended_jobs.items():
         tx.run(FINISH, {"job": job_id, "now": now})
-    return stale
+    return len(answers) - len(fresh)
 
 
-def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
-    """Move the prompt as the verdict says; return the attempt's outcome and the prompt's new state."""
+def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
+    """Make results of answers; return the attempts of those that are no more than that: the others are stale."""
+    found = tx.rows(_OPEN, {"prompts": as_list(each.sent.lease.prompt_id for each in answers)}) if answers else []
+    open_leases = {(prompt, job, number): PromptState(state) for prompt, job, number, state in found}
+    fresh: dict[int, PromptState] = {}
+    for each in answers:
+        lease = each.sent.lease
+        was = open_leases.pop((lease.prompt_id, lease.job_id, lease.number), None)
+        if was is not None:
+            fresh[each.sent.id] = was
+    accepted = [each for each in answers if each.sent.id in fresh]
+    tx.many(_FINISH_PROMPT, [_finished(each) for each in accepted])
+    tx.many(_NEW_RESULT, [_result_row(each) for each in accepted])
+    tx.many(_PART_DONE, [{"parent": parent} for each in accepted if (parent := each.sent.lease.parent_id) is not None])
+    _count_answers(tx, [(each, fresh[each.sent.id]) for each in accepted])
+    return set(fresh)
+
+
+def _move(tx: Tx, each: Settlement) -> bool:
+    """Move a prompt that has no answer as the verdict says; return whether it has failed for good."""
     lease, outcome = each.sent.lease, each.outcome
-    ours = {"prompt": lease.prompt_id, "number": lease.number}
+    ours = fence(lease)
     part = int(lease.parent_id is not None)
-    label = "done" if outcome.error_class is None else outcome.error_class.value
-    if isinstance(each.verdict, Done):
-        was = tx.value(_STATE, ours)
-        if not tx.run(_FINISH_PROMPT, ours | {"now": each.finished_at}):
-            return "stale", None
-        tx.run(_NEW_RESULT, _result_row(each))
-        _count_answer(tx, each, PromptState(was), part)
-        if lease.parent_id is not None:
-            tx.run(_PART_DONE, {"parent": lease.parent_id})
-        return label, PromptState.DONE
     reason, due = outcome.error, each.finished_at
     charge = loss = death = spoken = fails = False
     match each.verdict:
@@ -163,13 +172,16 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
         if tx.run(_FAIL, values | {"now": each.finished_at}):
             count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.FAILED, 1)
             fail_parents(tx, lease.parent_id, reason, each.finished_at)
-            return label, PromptState.FAILED
+            return True
     elif tx.run(_AGAIN, values | {"due": due, "loss": loss, "death": death, "spoken": spoken}):
         count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
         if loss and not death:
             tx.run(ALIBI, {})
-        return label, PromptState.PENDING
-    return label, None
+    return False
+
+
+def _finished(each: Settlement) -> dict[str, Any]:
+    return fence(each.sent.lease) | {"now": each.finished_at}
 
 
 def _result_row(each: Settlement) -> dict[str, Any]:
@@ -194,18 +206,19 @@ def _result_row(each: Settlement) -> dict[str, Any]:
     }
 
 
-def _count_answer(tx: Tx, each: Settlement, was: PromptState, part: int) -> None:
-    usage = each.outcome.usage
-    count_moves(
-        tx,
-        each.sent.lease.job_id,
-        part,
-        was,
-        PromptState.DONE,
-        1,
-        prompt_tokens=usage.prompt_tokens or 0,
-        cached_tokens=usage.cached_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
-        truncated=int(each.outcome.finish_reason == "length"),
-        unproven=int(each.proof == "unproven"),
-    )
+def _count_answers(tx: Tx, answers: Iterable[tuple[Settlement, PromptState]]) -> None:
+    """Count answers for their jobs; each comes with the state that its prompt was in."""
+    counts: dict[tuple[int, int, PromptState], Counter[str]] = {}
+    for each, was in answers:
+        lease, usage = each.sent.lease, each.outcome.usage
+        counted = counts.setdefault((lease.job_id, int(lease.parent_id is not None), was), Counter())
+        counted.update(
+            answers=1,
+            prompt_tokens=usage.prompt_tokens or 0,
+            cached_tokens=usage.cached_tokens or 0,
+            completion_tokens=usage.completion_tokens or 0,
+            truncated=int(each.outcome.finish_reason == "length"),
+            unproven=int(each.proof == "unproven"),
+        )
+    for (job_id, part, was), counted in counts.items():
+        count_moves(tx, job_id, part, was, PromptState.DONE, counted.pop("answers"), **counted)

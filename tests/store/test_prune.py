@@ -18,6 +18,7 @@ from distllm.store.attempts import Sent
 from distllm.store.control import cancel_some, request_cancel
 from distllm.store.database import open_database
 from distllm.store.fleet import register
+from distllm.store.leases import release
 from distllm.store.prune import prune
 from distllm.store.removal import ended_jobs, remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
@@ -292,9 +293,15 @@ def test_what_is_told_late_of_a_prompt_that_is_gone_is_dropped(store: Store, err
     while store.write(lambda tx: remove_some(tx, job, BEFORE)) is not None:
         pass
     add_job(store, ["three"])
+    (other,) = store.must_take(me, worker).leases
+    assert other.key == written.key, "an id is given again"
     store.settle(*(end(each, error, others=(worker,)) for each in sent))
-    assert store.value("SELECT count(*) FROM attempts WHERE prompt_id <> 1") == 0
-    assert store.rows("SELECT * FROM results") == []
+    store.write(lambda tx: release(tx, [written]))
+    for table in ("attempts", "results", "refusals"):
+        assert store.rows(f"SELECT * FROM {table}") == []
+    assert store.prompt(other.prompt_id, "state, failures, losses") == ("leased", 0, 0)
+    store.settle(end(store.send(me, worker, other)))
+    assert store.value("SELECT answer FROM results") == "forty-two"
 
 
 def test_a_step_is_bounded_and_the_next_one_goes_on(store: Store) -> None:
