@@ -61,10 +61,13 @@ class FileLock:
             os.close(file)
             raise
         self._file = file
-        # For people to read; a full disk must not keep anybody from the lock.
+        # For people to read; a full disk must not keep anybody from the lock. Not written again by each write to the
+        # database: file systems flush what is truncated and written.
+        me = str(os.getpid()).encode()
         with suppress(OSError):
-            os.ftruncate(file, 0)
-            os.write(file, str(os.getpid()).encode())
+            if os.pread(file, len(me) + 1, 0) != me:
+                os.ftruncate(file, 0)
+                os.pwrite(file, me, 0)
         return True
 
     def __enter__(self) -> Self:
