@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 import aiohttp
 
 from benchmarks.prompts import Prompt
+from distllm.workers.session import open_session
+
+KEPT_SECONDS = 4.0
 
 
 async def ask_all(
-    ports: Sequence[int], prompts: Sequence[Prompt], in_flight: int, model: str, max_tokens: int
+    ports: Sequence[int], prompts: Sequence[Prompt], in_flight: int, model: str, max_tokens: int, *, keep: bool
 ) -> float:
-    """Ask all prompts, `in_flight` at a time; the seconds it took."""
+    """Ask all prompts, `in_flight` at a time; the seconds it took. Connections are used again if it may `keep` them."""
     answers: list[tuple[str, dict[str, int]]] = []
     urls = [f"http://127.0.0.1:{port}/v1/chat/completions" for port in ports]
     left = iter(prompts)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with open_session(keep_alive=KEPT_SECONDS if keep else None) as session:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(in_flight):

@@ -11,8 +11,10 @@ that call LiteLLM's Router. All stream, and all keep their requests in flight at
 process of its own, warmed up, and they take turns; only the ratio of neighbouring runs means anything. CPU time
 counts all threads of the contender, and not the servers'.
 
-By default the servers keep connections, as HTTP/1.1 has it; with `--close` they end each with its answer, as
-llama.cpp does. `--profile` writes what cProfile saw of distllm's event loop in one more run.
+All but LiteLLM take a new connection for each request, since llama.cpp closes each with its answer without a word
+(docs/decisions/0003); `--bare-keeps` lets the bare loop use those of the stub servers again, and shows what that costs
+distllm. With `--close` the servers end connections too. `--profile` writes what cProfile saw of distllm's event loop in
+one more run.
 """
 
 import argparse
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=50, help="requests at a time (50)")
     parser.add_argument("--answer-tokens", type=int, default=8, help="tokens of an answer, each an event (8)")
     parser.add_argument("--close", action="store_true", help="servers end each connection with its answer")
+    parser.add_argument("--bare-keeps", action="store_true", help="the bare loop uses connections again")
     parser.add_argument("--litellm-prompts", type=int, default=500, help="prompts of a run of LiteLLM (500)")
     parser.add_argument("--without-litellm", action="store_true")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="for `python -m pstats FILE`")
@@ -106,7 +109,8 @@ def main() -> None:
         shelf = _shelf(folder / "job.db", given.prompts, given.prompt_bytes)
         warm_up = _shelf(folder / "warm-up.db", WARM_UP_PAPERS * len(research().templates), given.prompt_bytes)
         short = Shelf(shelf.database, shelf.prompts[: given.litellm_prompts])
-        contenders: dict[str, tuple[Contender, Shelf]] = {BARE: (run_bare, shelf), DISTLLM: (run_distllm, shelf)}
+        bare = run_bare_that_keeps if given.bare_keeps else run_bare
+        contenders: dict[str, tuple[Contender, Shelf]] = {BARE: (bare, shelf), DISTLLM: (run_distllm, shelf)}
         if not given.without_litellm:
             contenders[LITELLM] = (run_litellm, short)
         options: list[object] = ["--slots", given.in_flight // SERVERS, "--answer-tokens", given.answer_tokens]
@@ -132,10 +136,19 @@ def main() -> None:
 
 def run_bare(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
     """The bare loop."""
+    return _run_bare(ports, shelf, in_flight, keep=False)
+
+
+def run_bare_that_keeps(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
+    """The bare loop, on connections that are used again."""
+    return _run_bare(ports, shelf, in_flight, keep=True)
+
+
+def _run_bare(ports: Sequence[int], shelf: Shelf, in_flight: int, *, keep: bool) -> Timing:
     from benchmarks.bare_loop import ask_all
 
     cpu = time.process_time()
-    seconds = asyncio.run(ask_all(ports, shelf.prompts, in_flight, MODEL, MAX_TOKENS))
+    seconds = asyncio.run(ask_all(ports, shelf.prompts, in_flight, MODEL, MAX_TOKENS, keep=keep))
     return Timing(len(shelf.prompts), seconds, time.process_time() - cpu)
 
 
