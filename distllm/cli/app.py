@@ -1,6 +1,5 @@
 """One command line, run to its exit code. The commands are declared where they are imported here, in help's order."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -48,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str, code: int) -> int:
+    import logging
+
     logging.getLogger("distllm").debug("", exc_info=True)
     # A file's name may be anything, and would be shown by a terminal as what it is.
     typer.echo(f"distllm: {' '.join(shown(text).splitlines())}", err=True)

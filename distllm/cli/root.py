@@ -1,7 +1,5 @@
 """The command itself: the options that stand before every command, and what commands are declared on."""
 
-import logging
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +9,6 @@ from typer.core import TyperGroup
 
 from distllm import __version__
 from distllm.domain.paths import no_address
-from distllm.domain.text import shown
 
 ORDER = (
     *("submit", "status", "resume", "pause", "cancel", "retry"),
@@ -49,7 +46,7 @@ app = typer.Typer(
     help="Have your own local models read every paper, and keep the answers in SQLite.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -61,13 +58,6 @@ class Level(StrEnum):
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
-
-
-class _Shown(logging.Formatter):
-    """Lines without what a terminal obeys: they may quote a paper, a server, or the name of a file."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
 
 
 class Context:
@@ -110,7 +100,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Shown("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=log_level.value, handlers=[handler])
+    from distllm.cli.logs import log_to_stderr
+
+    log_to_stderr(log_level.value)
     given.db, given.config = no_address(db), config

@@ -8,12 +8,8 @@ from distllm.domain.errors import UsageError
 from distllm.domain.models import Template
 
 MAX_TOKENS = 512
-MOST_TOKENS = 1_000_000
 TEMPERATURE = 0.0
 """The surest answer each time, so that a run can be repeated."""
-
-HOTTEST = 2.0
-HIGHEST_PRIORITY = 1_000_000
 
 LONGEST_NAME = 48
 BY_HAND = "prompts"

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from distllm.presets.preset import HIGHEST_PRIORITY, HOTTEST, MAX_TOKENS, MOST_TOKENS, TEMPERATURE
+from distllm.domain.bounds import HIGHEST_PRIORITY, HOTTEST, MOST_TOKENS
+from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
 
 
 def _joined(value: object) -> object:

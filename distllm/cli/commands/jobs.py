@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distllm.cli.root import LARGEST_NUMBER, JobNumber, Json, app, finish, given
-from distllm.presets.preset import HIGHEST_PRIORITY, HOTTEST, MOST_TOKENS
+from distllm.domain.bounds import HIGHEST_PRIORITY, HOTTEST, MOST_TOKENS
 
 
 @app.command()
