@@ -140,13 +140,14 @@ _REPORTED = select(attempts.c.id, attempts.c.outcome).where(
 )
 
 
-def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> None:
-    """Write how attempts ended, and count them for their workers; a second report changes nothing.
+def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> list[Settlement]:
+    """Write how attempts ended, and count them for their workers; return those that are news.
 
-    Nor does one of a prompt that was pruned while it was in flight, cancelled and with its job.
+    A second report changes nothing, nor does one of a prompt that was pruned while it was in flight, cancelled and
+    with its job.
     """
     if not ends:
-        return
+        return []
     there = set(tx.rows(_PROMPTS, {"prompts": as_list(each.sent.lease.prompt_id for each, _ in ends)}))
     reported: dict[int, str] = dict(tx.rows(_REPORTED, {"attempts": as_list(each.sent.id for each, _ in ends)}))
     new = []
@@ -156,7 +157,9 @@ def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> None:
             reported[each.sent.id] = label
             new.append((each, label))
     tx.many(_ENDED, [_sent_row(each.sent) | _end_row(each, label) for each, label in new])
-    _count_work(tx, [each for each, _ in new])
+    news = [each for each, _ in new]
+    _count_work(tx, news)
+    return news
 
 
 def _end_row(each: Settlement, label: str) -> dict[str, Any]:

@@ -16,7 +16,18 @@ from distllm.store.reads import Reader
 from distllm.store.repair import COUNTS_OF_ROWS, PART
 from distllm.store.sql import COUNT, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import attempts, job_counters, job_documents, jobs, prompts, refusals, results, templates
+from distllm.store.tables import (
+    attempts,
+    job_counters,
+    job_documents,
+    job_readings,
+    job_tokens,
+    jobs,
+    prompts,
+    refusals,
+    results,
+    templates,
+)
 
 CHUNK_PROMPTS = 500
 CHUNK_FILES = 5_000
@@ -70,6 +81,11 @@ _COUNTS = (
     .group_by(PART)
 )
 _OF_PROMPTS = [delete(table).where(one_of(table.c.prompt_id, "prompts")) for table in (results, attempts, refusals)]
+# A reading may go once no prompt needs it.
+_READINGS = delete(job_readings).where(
+    job_readings.c.job_id == bindparam("job"),
+    job_readings.c.reading_id.in_(select(prompts.c.reading_id).where(one_of(prompts.c.id, "prompts"))),
+)
 _PROMPTS = delete(prompts).where(one_of(prompts.c.id, "prompts"))
 
 _file = job_documents.alias("file")
@@ -82,7 +98,7 @@ _FILES = delete(job_documents).where(
         .limit(bindparam("files"))
     ),
 )
-_OF_JOB = [delete(table).where(table.c.job_id == bindparam("job")) for table in (templates, job_counters)]
+_OF_JOB = [delete(table).where(table.c.job_id == bindparam("job")) for table in (templates, job_counters, job_tokens)]
 _JOB = delete(jobs).where(_THE_JOB)
 
 
@@ -105,9 +121,10 @@ def remove_some(tx: Tx, job_id: int, before: float) -> Counter[str] | None:
 
 
 def _remove_prompts(tx: Tx, job_id: int, ids: Sequence[int]) -> Counter[str]:
-    values = {"prompts": as_list(ids)}
+    values = {"job": job_id, "prompts": as_list(ids)}
     for part, *counts in tx.rows(_COUNTS, values):
         less = {name: -number for name, number in zip(COUNTS_OF_ROWS, counts, strict=True)}
         tx.run(COUNT, {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | less)
+    tx.run(_READINGS, values)
     answers, tries, _ = (tx.run(statement, values) for statement in _OF_PROMPTS)
     return Counter(prompts=tx.run(_PROMPTS, values), results=answers, attempts=tries)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Settlement, record_ends
+from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
@@ -117,14 +118,16 @@ def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
     # An answer goes before a failure under the same lease.
     answers = [each for each in settlements if isinstance(each.verdict, Done)]
     fresh = _finish(tx, answers)
-    record_ends(tx, [(each, "done" if each.sent.id in fresh else "stale") for each in answers])
+    ends = record_ends(tx, [(each, "done" if each.sent.id in fresh else "stale") for each in answers])
     ended_jobs = {each.sent.lease.job_id: each.finished_at for each in answers if each.sent.id in fresh}
     for each in settlements:
         if not isinstance(each.verdict, Done):
             failed = _move(tx, each)
-            record_ends(tx, [(each, "stale" if each.outcome.error_class is None else each.outcome.error_class.value)])
+            label = "stale" if each.outcome.error_class is None else each.outcome.error_class.value
+            ends += record_ends(tx, [(each, label)])
             if failed:
                 ended_jobs[each.sent.lease.job_id] = each.finished_at
+    count_costs(tx, ends, fresh)
     for job_id, now in ended_jobs.items():
         tx.run(FINISH, {"job": job_id, "now": now})
     return len(answers) - len(fresh)

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, exists, func, insert, literal_column, select, 
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Document, Template
+from distllm.store.costs import count_asked
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
@@ -276,6 +277,7 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     reused, unproven = (0, 0) if fresh else reuse(tx, job_id, last, digests, now)
     counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}
     tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0} | counts)
+    count_asked(tx, job_id, built, end, count - reused)
     tx.run(_ADVANCE, {"job": job_id, "end_place": end})
     if end < tx.value(_FILES, {"job": job_id}):
         return False

@@ -312,7 +312,7 @@ workers = _table(
     _text("error", null=True),
 )
 
-# Rates are tokens a second, learnt from what the server reports.
+# Rates are tokens a second, learnt from what the server reports; so is how long the model took to load.
 worker_models = _table(
     "worker_models",
     _to("workers", "worker_id", key=True),
@@ -323,6 +323,7 @@ worker_models = _table(
     _real("decode_rate", null=True),
     _real("seen_at"),
     _text("digest", null=True),
+    _real("load_seconds", null=True),
 )
 
 worker_metrics = _table(
@@ -354,4 +355,23 @@ job_counters = _table(
     _int("truncated", zero=True),
     _int("unproven", zero=True),
     _int("reused", zero=True),
+)
+
+# What reading costs a job, in tokens, kept like its counters; but a recount could not find it, since attempts are
+# pruned. What was to be asked when it was built, by estimate: `asked` prompts about `readings`. `begun_tokens` are
+# of the readings that an answer has been given about. What servers told: tokens `read` anew and `found` cached by
+# all attempts, the `least` that the answers could have been given for, and the answers of which none was told.
+job_tokens = _table(
+    "job_tokens",
+    _to("jobs", "job_id", key=True),
+    Column("coordinator_id", _INT, primary_key=True),
+    *(_int(name, zero=True) for name in ("asked", "readings", "reading_tokens", "question_tokens", "begun_tokens")),
+    *(_int(name, zero=True) for name in ("read_tokens", "found_tokens", "least_tokens", "untold")),
+)
+
+# The readings that a job has been given an answer about, so that each is counted once for it.
+job_readings = _table(
+    "job_readings",
+    _to("jobs", "job_id", key=True),
+    _to("readings", "reading_id", key=True),
 )

@@ -143,7 +143,7 @@ async def test_a_job_goes_with_all_that_is_its_own_and_nothing_of_others(store: 
     assert store.rows("SELECT id FROM jobs") == [(young,)]
     assert store.rows("SELECT * FROM answers ORDER BY document") == kept
     assert store.rows("SELECT text FROM documents ORDER BY text") == [("new",), ("shared",)]
-    for table in ("templates", "job_documents", "job_counters", "prompts"):
+    for table in ("templates", "job_documents", "job_counters", "job_tokens", "job_readings", "prompts"):
         assert store.value(f"SELECT count(*) FROM {table} WHERE job_id = ?", old) == 0
     # The number of a job that went is given to no other.
     assert add_job(store, ["more"]) == young + 1
@@ -307,7 +307,7 @@ def test_what_is_told_late_of_a_prompt_that_is_gone_is_dropped(store: Store, err
 def test_a_step_is_bounded_and_the_next_one_goes_on(store: Store) -> None:
     add_job(store, ["one", "two", "three"])
     store.rows("PRAGMA foreign_keys=OFF")
-    for table in ("prompts", "job_counters", "job_documents", "templates", "jobs"):
+    for table in ("prompts", "job_counters", "job_tokens", "job_documents", "templates", "jobs"):
         store.rows(f"DELETE FROM {table}")
     few = Sweep(DOCUMENTS.name, DOCUMENTS.page, DOCUMENTS.deletes, looked=2, most=1)
     after: int | None = 0
