@@ -4,10 +4,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from distllm.balancer.forecast import Seen, Speed, Work, forecast
 from distllm.domain.models import StoredRequest
-from distllm.store.reads import Reader
+from distllm.store.reads import Reader, Record
 
-FEWEST_FOR_ETA = 3
+_FEWEST = 3
+"""Fewer answers tell no pace."""
+
+_HALF = 0.5
+"""So much of what is in flight is done, on the whole."""
+
+_ESTIMATES_OFF_BY = 2.0
+"""No estimate of tokens is further off than by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,43 @@ class OwnPrompt:
     answer: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading cost a job, in tokens as servers told them: `read` anew and `found` cached, by all attempts.
+
+    `least` is what its answers needed: each document once, and once what each prompt adds to it. Of `untold`
+    answers the server does not tell what it found cached; they are in none of the others.
+    """
+
+    read: int
+    found: int
+    least: int
+    untold: int
+
+    @property
+    def ratio(self) -> float | None:
+        """How often everything was read: 1 is the least, and below it some was cached already when the job began.
+
+        None where not all is told.
+        """
+        return self.read / self.least if self.least and not self.untold else None
+
+    def facts(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "read_tokens": self.read,
+            "cached_tokens": self.found,
+            "least_tokens": self.least,
+            "ratio": None if self.ratio is None else round(self.ratio, 4),
+            "untold_answers": self.untold,
+        }
+
+
 async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
-    """One job's progress, with the time it will take at the pace of the newest answers; None if there is none."""
+    """One job's progress, with the time that what is left of it will take; None if there is no such job."""
     job = await reader.job(job_id)
     if job is None:
         return None
-    pace = await _pace(reader, now)
-    left = job["pending"] + job["leased"]
     return Progress(
         job_id=job_id,
         job=job["job"],
@@ -73,16 +111,54 @@ async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
         cancelled=job["cancelled"],
         leased=job["leased"],
         ended=job["finished_at"] is not None,
-        eta=left / pace if pace and left else None,
+        eta=await time_left(reader, job, now),
     )
 
 
-async def _pace(reader: Reader, now: float) -> float | None:
-    """Answers a second over the newest attempts of the coordinator at work."""
-    recent = await reader.recent_attempts()
-    if not recent["since"] or (recent["answers"] or 0) < FEWEST_FOR_ETA or now <= recent["since"]:
+async def reading(reader: Reader, job_id: int) -> Reading | None:
+    """What reading cost a job; None before its first answer, and of jobs that an earlier distllm has made."""
+    costs = await reader.costs(job_id)
+    known = costs["read_tokens"] + costs["found_tokens"] + costs["untold"] > 0
+    return (
+        Reading(*(costs[name] for name in ("read_tokens", "found_tokens", "least_tokens", "untold"))) if known else None
+    )
+
+
+async def time_left(reader: Reader, job: Record, now: float) -> float | None:
+    """The seconds that a job, as `Reader.job` gives it, will take; None where nothing is left or can be said."""
+    if not job["pending"] + job["leased"]:
         return None
-    return float(recent["answers"] / (now - recent["since"]))
+    costs, recent = await reader.costs(job["job_id"]), await reader.recent_attempts()
+    seconds = 0.0 if recent["since"] is None else max(0.0, now - recent["since"])
+    if not costs["asked"]:
+        # A batch, or a job that an earlier distllm has made: nobody counted its tokens, only its prompts.
+        pace = recent["answers"] / seconds if recent["answers"] >= _FEWEST and seconds else None
+        return (job["pending"] + job["leased"]) / pace if pace else None
+    speeds = await reader.speeds(job["model"])
+    written = _written(job, speeds)
+    if written is None:
+        return None
+    question = costs["question_tokens"] / costs["asked"]
+    answers = job["done"] - (job["reused"] or 0)
+    read = costs["least_tokens"] / max(1.0, costs["begun_tokens"] + answers * question)
+    # Tokens as servers count them, once some have.
+    scale = 1.0 if costs["untold"] or not read else min(max(read, 1 / _ESTIMATES_OFF_BY), _ESTIMATES_OFF_BY)
+    prompts = job["pending"] + job["leased"]
+    papers = min(costs["reading_tokens"] - costs["begun_tokens"], prompts * costs["reading_tokens"] / costs["readings"])
+    left = Work(scale * (max(0.0, papers) + prompts * question), prompts * written)
+    mean = Work(scale * (costs["reading_tokens"] / costs["asked"] + question), written)
+    done = Work(recent["read"] + _HALF * recent["reading"], recent["written"] + _HALF * recent["in_flight"] * written)
+    seen = Seen(recent["answers"], done, seconds) if recent["known"] else Seen(0, Work(), 0.0)
+    return forecast(left, mean, [Speed(each["read"], each["write"] * each["seats"]) for each in speeds], seen)
+
+
+def _written(job: Record, speeds: list[Record]) -> float | None:
+    """The mean tokens of an answer: of this job, or else of all that its workers gave; None before any."""
+    answers = job["done"] - (job["reused"] or 0)
+    if answers > 0:
+        return float((job["completion_tokens"] or 0) / answers)
+    means = [each["mean"] for each in speeds if each["mean"] is not None]
+    return sum(means) / len(means) if means else None
 
 
 async def papers(reader: Reader, job_id: int, document: str | None, prompt: str | None) -> AsyncIterator[Paper]:

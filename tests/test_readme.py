@@ -43,7 +43,7 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
 
     first, again = printed["submit --preset research jobs/quickstart/papers"]
     assert "20 of 20 prompts about 4 documents answered" in first
-    assert "not read again" in first
+    assert "x reading each document once" in first
     assert "20 answers reused from job 1" in again
     assert "completed" in printed["status 1"][0]
     assert printed["resume"] == ["Nothing is unfinished.\n"]

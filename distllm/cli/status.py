@@ -17,7 +17,7 @@ from distllm.cli.status_view import (
     workers_table,
 )
 from distllm.domain.errors import UsageError
-from distllm.insights import progress
+from distllm.insights import Reading, reading, time_left
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import Reader, open_reader
 
@@ -26,9 +26,13 @@ NEWEST_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class JobNow:
-    """Where one job stands. `live` is the coordinator's process, `eta` is in seconds; None where there is none."""
+    """Where one job stands. `live` is the coordinator's process, `eta` is in seconds; None where there is none.
+
+    `reading` is what reading cost it, None where that is not known.
+    """
 
     job: dict[str, Any]
+    reading: Reading | None
     eta: float | None
     live: int | None
     unreadable: list[dict[str, Any]]
@@ -42,7 +46,11 @@ class JobNow:
 
     def facts(self) -> dict[str, Any]:
         """The same for programs."""
-        more = {"eta_seconds": self.eta, "coordinator": self.live}
+        more = {
+            "reading": None if self.reading is None else self.reading.facts(),
+            "eta_seconds": self.eta,
+            "coordinator": self.live,
+        }
         return self.job | more | {"not_read": self.unreadable, "last_failures": self.failures}
 
 
@@ -80,7 +88,8 @@ async def _job(db: Path, job_id: int, as_json: bool) -> int:
 
 def show(now: JobNow) -> None:
     """Print all there is to say of a job."""
-    lines = [heading(now.job), *fact_lines(now.job, now.eta, now.live), *failure_lines(now.unreadable, now.failures)]
+    facts = fact_lines(now.job, now.reading, now.eta, now.live)
+    lines = [heading(now.job), *facts, *failure_lines(now.unreadable, now.failures)]
     for line in lines:
         tell(line.plain, hang=13)
     if now.workers:
@@ -94,11 +103,11 @@ async def gather(reader: Reader, db: Path, job_id: int) -> JobNow:
     job = await reader.job(job_id)
     if job is None:
         raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
-    now = await progress(reader, job_id, time.time())
     live = coordinator_pid(db)
     return JobNow(
         job,
-        now.eta if now is not None and live else None,
+        await reading(reader, job_id),
+        await time_left(reader, job, time.time()) if live else None,
         live,
         await reader.unreadable(job_id),
         await reader.failures(job_id, NEWEST_FAILURES),

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from distllm.cli.screen import count, failed_prompt, number, safe, span, table
+from distllm.insights import Reading
 
 Record = dict[str, Any]
 
@@ -82,16 +83,29 @@ def failure_lines(unreadable: Sequence[Record], failures: Sequence[Record]) -> l
     ]
 
 
-def fact_lines(job: Record, eta: float | None, live: int | None) -> list[Text]:
+def fact_lines(job: Record, reading: Reading | None, eta: float | None, live: int | None) -> list[Text]:
     """The facts of a job, a line each."""
-    return [_line(name, value) for name, value in _facts(job, eta, live)]
+    return [_line(name, value) for name, value in _facts(job, reading, eta, live)]
+
+
+def read_once(reading: Reading, *, files: bool) -> str:
+    """What reading cost a job beside the least that it could; `files` tells whether it is about documents."""
+    if not reading.read + reading.found:
+        return "not known: its server does not tell what it found cached"
+    said = f"{number(reading.read)} tokens anew, {number(reading.found)} found cached"
+    if reading.untold:
+        return f"{said}; of {count(reading.untold, 'answer')} the server does not tell"
+    if reading.ratio is None:
+        return said
+    said += f": {reading.ratio:.2f} x reading {'each document' if files else 'what prompts share'} once"
+    return f"{said}; some was cached before" if round(reading.ratio, 2) < 1 else said
 
 
 def _line(name: str, value: str) -> Text:
     return Text(safe(f"  {name:<12} {value}"))
 
 
-def _facts(job: Record, eta: float | None, live: int | None) -> list[tuple[str, str]]:
+def _facts(job: Record, reading: Reading | None, eta: float | None, live: int | None) -> list[tuple[str, str]]:
     counts = ", ".join(
         f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
     )
@@ -101,10 +115,11 @@ def _facts(job: Record, eta: float | None, live: int | None) -> list[tuple[str, 
         facts.append(("documents", f"{number(read)} read of {number(job['files'])} files"))
     facts.append(("model", job["model"]))
     if job["prompt_tokens"]:
-        # Ollama and LM Studio do not tell what was cached: then nothing is said of it.
-        cached = f", {number(job['cached_tokens'])} of them found cached" if job["cached_tokens"] else ""
-        asked, written = number(job["prompt_tokens"]), number(job["completion_tokens"])
-        facts.append(("tokens", f"{asked} asked about{cached}, {written} written"))
+        facts.append(
+            ("tokens", f"{number(job['prompt_tokens'])} asked about, {number(job['completion_tokens'])} written")
+        )
+    if reading is not None:
+        facts.append(("read", read_once(reading, files=bool(job["files"]))))
     if job["reused"]:
         facts.append(("reused", f"{count(job['reused'], 'answer')} of earlier jobs, not asked again"))
     if job["truncated"]:

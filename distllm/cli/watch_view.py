@@ -50,7 +50,11 @@ def jobs_screen(jobs: Sequence[Record], live: int | None, height: int) -> Render
 def job_screen(now: JobNow, height: int) -> RenderableType:
     """One job: how far it is, its facts, its workers, and what went wrong."""
     bar = ProgressBar(total=max(1, now.job["total"]), completed=now.job["done"], width=min(_WIDEST_BAR, out.width))
-    pieces: list[RenderableType] = [heading(now.job), Padding(bar), *fact_lines(now.job, now.eta, now.live)]
+    pieces: list[RenderableType] = [
+        heading(now.job),
+        Padding(bar),
+        *fact_lines(now.job, now.reading, now.eta, now.live),
+    ]
     if now.workers:
         pieces += [workers_table(now.workers, one_line=True), *worker_errors(now.workers)]
     pieces += failure_lines(now.unreadable, now.failures)

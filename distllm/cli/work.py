@@ -8,12 +8,13 @@ from typing import Any
 
 from distllm.cli.screen import Ticker, count, failed_prompt, number, print_json, span, tell
 from distllm.cli.status import gather
+from distllm.cli.status_view import read_once
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
-from distllm.insights import Progress, progress
+from distllm.insights import Progress, progress, reading
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
 
@@ -137,13 +138,10 @@ async def _summarise(reader: Reader, state: Progress, bad: list[Record]) -> None
     if state.ended and job["ended"] and job["began"] and job["ended"] >= job["began"]:
         lines[0] += f", in {span(job['ended'] - job['began'])}"
     if job["prompt_tokens"]:
-        cached = (
-            f"; {number(job['cached_tokens'])} of them were in a worker's prefix cache and not read again"
-            if job["cached_tokens"]
-            else ""
-        )
         asked, written = number(job["prompt_tokens"]), number(job["completion_tokens"])
-        lines.append(f"{asked} tokens were asked about{cached}; {written} were written")
+        lines.append(f"{asked} tokens were asked about, {written} were written")
+    if (cost := await reading(reader, state.job_id)) is not None:
+        lines.append(f"read: {read_once(cost, files=bool(job['files']))}")
     if job["reused"]:
         sources = ", ".join(str(source["job_id"]) for source in await reader.sources(state.job_id))
         jobs = f"job{'s' if ',' in sources else ''} {sources}"

@@ -13,6 +13,9 @@ from distllm.store.sql import PENDING, insert_row, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import job_documents, job_readings, job_tokens, prompts, readings, templates
 
+_HARDLY_A_BEGINNING = 0.5
+"""Less of a prompt than this may be cached though nobody has asked about its document yet."""
+
 _COUNTS = [column.name for column in job_tokens.columns if not column.primary_key]
 _new = upsert_into(job_tokens).values({column.name: bindparam(column.name) for column in job_tokens.columns})
 _COUNT = _new.on_conflict_do_update(
@@ -102,7 +105,9 @@ def _needed(usage: Usage, shared: float | None) -> dict[str, int]:
     if usage.prompt_tokens is None or usage.cached_tokens is None:
         return {"untold": 1}
     if shared is None:
-        return {"least_tokens": usage.prompt_tokens}
+        # What all documents' prompts begin with is short; more was left by another job.
+        of_others = usage.cached_tokens < _HARDLY_A_BEGINNING * usage.prompt_tokens
+        return {"least_tokens": _read(usage) if of_others else usage.prompt_tokens}
     # The share is an estimate; what was found cached can be shared for certain.
     return {"least_tokens": min(_read(usage), round(usage.prompt_tokens * (1 - shared)))}
 

@@ -84,11 +84,28 @@ class Reader:
         return await self.rows(_WORKER_MODELS)
 
     async def recent_attempts(self) -> Record:
-        """The newest attempts of the newest coordinator: how many ended, their answers, and since when.
+        """The newest attempts of the newest coordinator: how many ended, how many are in flight, and since when.
 
-        None once it has ended: the pause until the next one begins is no pace.
+        With their `answers`, the tokens `read` and `written` for them, and those that what is in flight has to read,
+        `reading`: those of a paper shared among its prompts, where servers do not tell what was cached. `known` is
+        false where some are of jobs of which no tokens were counted. No attempt is left once it has ended: the pause
+        until the next one begins is no pace.
         """
         return await self.row(_RECENT) or {}
+
+    async def costs(self, job_id: int) -> Record:
+        """What reading cost a job and what it has to read, in tokens, as in `job_tokens`; zeros where none is known."""
+        row = await self.row(_COSTS, job=job_id)
+        assert row is not None
+        return row
+
+    async def speeds(self, model: str) -> list[Record]:
+        """The tokens a second of workers that the newest coordinator found well, for a model: read, write, seats.
+
+        And the mean tokens of all answers of each, `mean`, None without any. A worker whose speed is not known yet is
+        not among them.
+        """
+        return await self.rows(_SPEEDS, model=model)
 
     async def unfinished(self) -> list[Record]:
         """Jobs that are neither ended, paused nor to be cancelled: job_id, job, model, submitted.
@@ -179,16 +196,46 @@ SELECT v.*, w.identity, w.error, w.breaker, w.slots
 """
 
 _WORKER_MODELS = """
-SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode_rate
+SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode_rate, m.load_seconds
   FROM worker_models m JOIN workers w ON w.id = m.worker_id ORDER BY m.loaded DESC, m.model
 """
 
 # The pace of the last attempts, found from the end of the table: never a scan of a long job's history.
 _RECENT = """
-SELECT count(finished_at) AS ended, min(started_at) AS since, sum(outcome = 'done') AS answers
-  FROM (SELECT started_at, finished_at, outcome FROM attempts
-         WHERE id >= (SELECT coalesce(max(id) + (ended_at IS NOT NULL), 0) << 32 FROM coordinators)
-         ORDER BY id DESC LIMIT 64)
+WITH newest AS (
+  SELECT prompt_id, started_at, finished_at, outcome, prompt_tokens, cached_tokens, completion_tokens FROM attempts
+   WHERE id >= (SELECT coalesce(max(id) + (ended_at IS NOT NULL), 0) << 32 FROM coordinators)
+   ORDER BY id DESC LIMIT 64),
+told AS (
+  SELECT n.*, r.tokens * t.readings / t.asked + t.question_tokens / t.asked AS share
+    FROM newest n JOIN prompts p ON p.id = n.prompt_id JOIN readings r ON r.id = p.reading_id
+    LEFT JOIN (SELECT job_id, sum(readings) AS readings, nullif(sum(asked), 0) * 1.0 AS asked,
+                      sum(question_tokens) AS question_tokens
+                 FROM job_tokens GROUP BY job_id) t ON t.job_id = p.job_id)
+SELECT count(finished_at) AS ended, min(started_at) AS since, coalesce(sum(outcome = 'done'), 0) AS answers,
+       count(*) - count(finished_at) AS in_flight, coalesce(min(share IS NOT NULL), 1) AS known,
+       coalesce(sum(coalesce(max(0, prompt_tokens - cached_tokens), share)) FILTER (WHERE outcome = 'done'), 0) AS read,
+       coalesce(sum(completion_tokens) FILTER (WHERE outcome = 'done'), 0) AS written,
+       coalesce(sum(share) FILTER (WHERE finished_at IS NULL), 0) AS reading
+  FROM told
+"""
+
+_COSTS = """
+SELECT coalesce(sum(asked), 0) AS asked, coalesce(sum(readings), 0) AS readings,
+       coalesce(sum(reading_tokens), 0) AS reading_tokens, coalesce(sum(question_tokens), 0) AS question_tokens,
+       coalesce(sum(begun_tokens), 0) AS begun_tokens, coalesce(sum(read_tokens), 0) AS read_tokens,
+       coalesce(sum(found_tokens), 0) AS found_tokens, coalesce(sum(least_tokens), 0) AS least_tokens,
+       coalesce(sum(untold), 0) AS untold
+  FROM job_tokens WHERE job_id = :job
+"""
+
+# A worker that no coordinator of today has looked at may be well in the database for ever.
+_SPEEDS = """
+SELECT m.prefill_rate AS read, m.decode_rate AS write, coalesce(w.slots, 1) AS seats,
+       w.completion_tokens * 1.0 / nullif(w.succeeded, 0) AS mean
+  FROM worker_models m JOIN workers w ON w.id = m.worker_id
+ WHERE m.model = :model AND w.healthy = 1 AND w.breaker <> 'open' AND m.prefill_rate > 0 AND m.decode_rate > 0
+   AND w.last_seen_at >= (SELECT started_at FROM coordinators ORDER BY id DESC LIMIT 1)
 """
 
 _UNFIT = """

@@ -288,11 +288,13 @@ async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recor
         await reader.workers()
         await reader.recent_attempts()
         await reader.unfinished()
+        await reader.costs(1)
+        await reader.speeds(MODEL)
         document = (await reader.documents(1, None))[0]["document_id"]
         await reader.answers(1, document, None)
         await reader.templates(1)
         await reader.requests(1, 0)
-    assert len(reader.seen) == 14
+    assert len(reader.seen) == 16
     for text, values in reader.seen.items():
         steps = plan(connection, text, values)
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"

@@ -61,7 +61,17 @@ async def test_the_pace_is_that_of_the_newest_coordinator(store: Store) -> None:
     sent = [store.send(me, worker, store.must_take(me, worker).leases[0], NOW + 50 + turn) for turn in range(2)]
     store.settle(end(sent[0], now=NOW + 60))
     async with open_reader(store.path) as reader:
-        assert await reader.recent_attempts() == {"ended": 1, "since": NOW + 50, "answers": 1}
+        # Each paper has as many tokens as letters, and its question 10; the server told that it read 100.
+        assert await reader.recent_attempts() == {
+            "ended": 1,
+            "since": NOW + 50,
+            "answers": 1,
+            "in_flight": 1,
+            "known": 1,
+            "read": 100,
+            "written": 7,
+            "reading": 13.0,
+        }
         held = await reader.held(me)
         store.write(lambda tx: retire(tx, me, NOW + 70))
         assert (await reader.recent_attempts())["ended"] == 0

@@ -16,7 +16,9 @@ from sqlalchemy import create_engine
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.states import FINAL, PromptState
+from distllm.insights import progress, reading
 from distllm.store.migrate import connect, migrations_folder, revision_of, revisions, upgrade
+from distllm.store.reads import open_reader
 from distllm.store.tables import metadata
 from tests.store.store_kit import Store, add_job
 
@@ -292,3 +294,24 @@ def test_a_wheel_carries_its_migrations(tmp_path: Path) -> None:
     )
     assert ran.stdout.strip() == str(tmp_path / "site" / "distllm" / "migrations")
     assert revision_of(tmp_path / "new.db") == revisions()[-1]
+
+
+async def test_a_job_of_an_older_schema_goes_on_and_says_nothing_of_its_reading(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    with connect(str(path)) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute(
+            "INSERT INTO jobs (name, request_hash, model, params, created_at, submitted_at) "
+            "VALUES ('old', 'hash', 'm', '{}', 1, 1)"
+        )
+        old.execute("INSERT INTO job_counters (job_id, coordinator_id, part, pending, done) VALUES (1, 0, 0, 5, 5)")
+    async with open_reader(path) as reader:
+        found = await progress(reader, 1, 2.0)
+        assert found is not None
+        assert (found.total, found.done, found.eta) == (10, 5, None)
+        assert await reading(reader, 1) is None
+    assert revision_of(path) == revisions()[-1]
