@@ -5,6 +5,8 @@ from distllm.domain.models import Rates, Usage
 _NEWEST = 0.3
 _FEWEST_TOKENS_READ = 64
 _FEWEST_TOKENS_WRITTEN = 8
+# A server also tells the time that it takes to see that a model is loaded.
+_SHORTEST_LOAD = 0.5
 # Time limits are made of these rates, so that no server may tell one that gives it years, or no time at all.
 _SLOWEST, _FASTEST = 0.1, 1e6
 
@@ -18,7 +20,8 @@ def learnt(rates: Rates, usage: Usage) -> Rates:
     written = usage.completion_tokens or 0
     if usage.decode_seconds and written >= _FEWEST_TOKENS_WRITTEN:
         decode = _blend(decode, written / usage.decode_seconds)
-    return Rates(prefill, decode)
+    loaded = usage.load_seconds is not None and usage.load_seconds >= _SHORTEST_LOAD
+    return Rates(prefill, decode, usage.load_seconds if loaded else rates.load)
 
 
 def _blend(old: float | None, new: float) -> float:

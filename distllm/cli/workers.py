@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 
-from distllm.cli.screen import number, out, safe, table, tell
+from distllm.cli.screen import number, out, safe, span, table, tell
 from distllm.compose.checkup import Checked, check_workers, identities
 from distllm.config import Config
 from distllm.domain.errors import UsageError
@@ -31,10 +32,7 @@ def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
         out.print(json.dumps(rows), soft_wrap=True)
         return 0
     if rows:
-        columns = ("id", "type", "address", "model", "window", "seats", "health", "read/s", "write/s", "answers")
-        numbers = ("window", "seats", "read/s", "write/s", "answers")
-        spare = ("type", "seats", "address", "window", "read/s", "write/s")
-        out.print(table(columns, [_row(row) for row in rows], numbers=numbers, whole=("health",), spare=spare))
+        out.print(_table(rows))
         for row in rows:
             if row["error"] and row["healthy"] is not None:
                 tell(f"  {row['id']}: {row['error']}")
@@ -43,23 +41,55 @@ def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
     return 0
 
 
+def _table(rows: list[Record]) -> Table:
+    columns = ["id", "type", "address", "model", "window", "seats", "health", "read/s", "write/s", "answers"]
+    cells = [_row(row) for row in rows]
+    if any(row["load_seconds"] is not None for row in rows):
+        # Few servers tell it.
+        columns.append("load")
+        cells = [(*cell, _load(row)) for cell, row in zip(cells, rows, strict=True)]
+    spare = ("type", "seats", *columns[10:], "address", "window", "read/s", "write/s")
+    numbers = ("window", "seats", "read/s", "write/s", "answers", *columns[10:])
+    return table(columns, cells, numbers=numbers, whole=("health",), spare=spare)
+
+
+def _load(row: Record) -> str:
+    return "" if row["load_seconds"] is None else span(row["load_seconds"])
+
+
 async def _known(db: Path, config: Config) -> list[Record]:
     """The configured workers with what was seen of them, then those that are only in the database."""
     seen: dict[str, Record] = {}
-    models: dict[str, list[Record]] = {}
     if db.exists():
         async with open_reader(db) as reader:
             seen = {row["identity"]: row for row in await reader.workers()}
-            for row in await reader.worker_models():
-                models.setdefault(row.pop("identity"), []).append(row)
+    models = await _models(db)
     known = []
     for spec, identity in await identities(config):
-        known.append(_facts(identity, spec, seen.pop(identity, None), models.get(identity, [])))
-    known += [_facts(identity, None, row, models.get(identity, [])) for identity, row in seen.items()]
+        known.append(_facts(identity, spec, seen.pop(identity, None), models.get(identity, []), config))
+    known += [_facts(identity, None, row, models.get(identity, []), config) for identity, row in seen.items()]
     return known
 
 
-def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: list[Record]) -> Record:
+async def _models(db: Path) -> dict[str, list[Record]]:
+    """What each worker was seen to have, by its identity."""
+    models: dict[str, list[Record]] = {}
+    if db.exists():
+        async with open_reader(db) as reader:
+            for row in await reader.worker_models():
+                models.setdefault(row.pop("identity"), []).append(row)
+    return models
+
+
+def _learnt(name: str | None, models: Sequence[Record], config: Config) -> Record:
+    """What was measured of the model called `name`, also under its other names, or of the first that was measured."""
+    names = next((group for group in config.aliases() if name in group), (name,))
+    those = [model for model in models if name is None or model["model"] in names]
+    found = next((model for model in those if model["decode_rate"] or model["prefill_rate"]), {})
+    return {learnt: found.get(learnt) for learnt in ("prefill_rate", "decode_rate", "load_seconds")}
+
+
+def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: list[Record], config: Config) -> Record:
     seen = seen or {}
     limit = spec.slots if spec else None
     return {
@@ -76,11 +106,10 @@ def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: 
         "last_seen_at": seen.get("last_seen_at"),
         "answers": seen.get("succeeded", 0),
         "failed": seen.get("failed", 0),
-    }
+    } | _learnt(spec.model if spec else None, models, config)
 
 
 def _row(row: Record) -> tuple[Any, ...]:
-    # Rates are of a model: those of the one that it is configured for, else of the first that has some.
     models = [model for model in row["models"] if row["model"] in (None, model["model"])]
     model = next((each for each in models if each["decode_rate"]), models[0] if models else {})
     windows = [n for n in (row["context_length"], model.get("context_length")) if n]
@@ -92,8 +121,8 @@ def _row(row: Record) -> tuple[Any, ...]:
         number(min(windows, default=None)),
         row["seats"],
         _health(row),
-        number(model.get("prefill_rate")),
-        number(model.get("decode_rate")),
+        number(row["prefill_rate"]),
+        number(row["decode_rate"]),
         number(row["answers"]),
     )
 
@@ -105,7 +134,7 @@ def _health(row: Record) -> str:
     return {None: "never seen", True: "healthy", False: "not healthy"}[row["healthy"]]
 
 
-def check_now(config: Path | None, names: list[str], generate: bool, as_json: bool) -> int:
+def check_now(db: Path, config: Path | None, names: list[str], generate: bool, as_json: bool) -> int:
     """Ask the workers now how they are. 4 if none can be used, 1 if some cannot."""
     settings = Config.load(config)
     there = [worker.id for worker in settings.workers] or [WorkerType.EMBEDDED.value]
@@ -114,23 +143,26 @@ def check_now(config: Path | None, names: list[str], generate: bool, as_json: bo
             near = difflib.get_close_matches(name, there, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise UsageError(f"no worker is called {name!r}: {hint}there are {', '.join(there)}")
-    found = asyncio.run(_check(settings, names, generate, as_json))
+    found = asyncio.run(_check(db, settings, names, generate, as_json))
     if as_json:
-        out.print(json.dumps([_as_record(each) for each in found]), soft_wrap=True)
-    well = sum(each.wrong is None for each in found)
+        out.print(json.dumps([_as_record(each) | learnt for each, learnt in found]), soft_wrap=True)
+    well = sum(each.wrong is None for each, _ in found)
     return 0 if well == len(found) else EXIT_SOME if well else EXIT_NONE
 
 
-async def _check(config: Config, names: list[str], generate: bool, as_json: bool) -> list[Checked]:
-    found = []
+async def _check(
+    db: Path, config: Config, names: list[str], generate: bool, as_json: bool
+) -> list[tuple[Checked, Record]]:
+    """What each worker says now, with what was measured of it before."""
+    found, models = [], await _models(db)
     async for each in check_workers(config, names, generate=generate):
-        found.append(each)
+        found.append((each, _learnt(each.spec.model, models.get(each.identity, []), config)))
         if not as_json:
-            _show(each)
+            _show(*found[-1])
     return found
 
 
-def _show(each: Checked) -> None:
+def _show(each: Checked, learnt: Record) -> None:
     mark, style = ("ok", "green") if each.wrong is None else ("bad", "red")
     spec, health = each.spec, each.health
     out.print(
@@ -143,7 +175,15 @@ def _show(each: Checked) -> None:
         said = [described(health), seats(spec.slots, health), f"answered in {each.seconds:.2f} s"]
         if each.generated:
             said.append("its model answers")
+        said += _measured(learnt)
         tell(f"    {'; '.join(said)}", hang=0)
+
+
+def _measured(learnt: Record) -> list[str]:
+    read, write, load = learnt["prefill_rate"], learnt["decode_rate"], learnt["load_seconds"]
+    speeds = [f"{verb} {number(rate)}" for verb, rate in (("reads", read), ("writes", write)) if rate]
+    said = [f"{' and '.join(speeds)} tokens a second, as measured"] if speeds else []
+    return said if load is None else [*said, f"took {span(load)} to load"]
 
 
 def described(health: Health) -> str:

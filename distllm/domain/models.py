@@ -146,7 +146,7 @@ class Usage:
     """What a server says that one request cost it; None where it does not tell.
 
     `prompt_tokens` counts all that was read, `cached_tokens` the part of it that the prefix cache held.
-    Times are seconds.
+    Times are seconds; `load_seconds` is how long the model took until it was loaded, near 0 if it was already.
     """
 
     prompt_tokens: int | None = None
@@ -154,6 +154,7 @@ class Usage:
     completion_tokens: int | None = None
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +208,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Tokens a second that a worker reads (prefill) and writes (decode) with one model; None until learnt."""
+    """Tokens a second that a worker reads (prefill) and writes (decode) with one model; None until learnt.
+
+    `load` is how many seconds it took to load it last.
+    """
 
     prefill: float | None = None
     decode: float | None = None
+    load: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,21 +102,22 @@ def note_health(tx: Tx, worker_id: int, health: Health, breaker: str, now: float
     )
 
 
-_RATES = select(worker_models.c.model, worker_models.c.prefill_rate, worker_models.c.decode_rate).where(
+_LEARNT = ("prefill_rate", "decode_rate", "load_seconds")
+_RATES = select(worker_models.c.model, *(worker_models.c[name] for name in _LEARNT)).where(
     worker_models.c.worker_id == bindparam("worker")
 )
 _learnt = upsert_into(worker_models).values(
-    {name: bindparam(name) for name in ("worker_id", "model", "prefill_rate", "decode_rate", "seen_at")}
+    {name: bindparam(name) for name in ("worker_id", "model", *_LEARNT, "seen_at")}
 )
 _LEARN = _learnt.on_conflict_do_update(
     index_elements=[worker_models.c.worker_id, worker_models.c.model],
-    set_={name: _learnt.excluded[name] for name in ("prefill_rate", "decode_rate", "seen_at")},
+    set_={name: _learnt.excluded[name] for name in (*_LEARNT, "seen_at")},
 )
 
 
 def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     """The rates learnt so far, by model."""
-    return {model: Rates(prefill, decode) for model, prefill, decode in tx.rows(_RATES, {"worker": worker_id})}
+    return {model: Rates(*learnt) for model, *learnt in tx.rows(_RATES, {"worker": worker_id})}
 
 
 _WRITTEN = select(workers.c.succeeded, workers.c.completion_tokens).where(workers.c.id == bindparam("worker"))
@@ -177,6 +178,7 @@ def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:
             "model": model,
             "prefill_rate": rates.prefill,
             "decode_rate": rates.decode,
+            "load_seconds": rates.load,
             "seen_at": now,
         },
     )

@@ -284,6 +284,7 @@ class _Parser:
             completion_tokens=count(payload.get("eval_count")),
             prefill_seconds=seconds(payload.get("prompt_eval_duration"), NANOSECONDS) if self._cold else None,
             decode_seconds=seconds(payload.get("eval_duration"), NANOSECONDS),
+            load_seconds=seconds(payload.get("load_duration"), NANOSECONDS),
         )
 
 

@@ -36,6 +36,8 @@ class Seen:
     prefill: float = 0.002
     decode: float = 0.01
     """The seconds that it says it took for each token read, and written."""
+    load: float = 0.0
+    """Those for which the model was loaded before."""
     ended: str | None = None
     """`answered`, `failed` (on purpose), or `disconnected` by the client or by `stop`."""
 
@@ -227,7 +229,7 @@ class LineWriter(Writer):
         computed = seen.prompt_tokens - min(seen.cached_tokens, seen.prompt_tokens)
         costs = {
             "total_duration": 2_000_000 * computed + 10_000_000 * seen.sent_tokens,
-            "load_duration": 0,
+            "load_duration": round(1e9 * seen.load),
             "prompt_eval_count": seen.prompt_tokens if self._told else computed,
             "prompt_eval_duration": round(1e9 * seen.prefill * computed),
             "eval_count": seen.sent_tokens,

@@ -214,6 +214,13 @@ async def test_only_the_first_question_about_a_text_tells_how_fast_it_is_read(se
     assert other.usage.prefill_seconds is not None
 
 
+async def test_the_answer_that_had_the_model_loaded_tells_how_long_that_took(session: aiohttp.ClientSession) -> None:
+    async with ollama(seconds_to_load=0.02) as server:
+        asked = worker(server, session)
+        first, second = [await asked.ask(call(question), LIMITS) for question in ("One?", "Two?")]
+    assert (first.usage.load_seconds, second.usage.load_seconds) == (0.02, None)
+
+
 @pytest.mark.parametrize(
     ("treatment", "words"),
     [

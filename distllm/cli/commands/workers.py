@@ -52,7 +52,7 @@ def check(
     """
     from distllm.cli.workers import check_now
 
-    finish(check_now(given.config, names or [], generate, as_json))
+    finish(check_now(given.db, given.config, names or [], generate, as_json))
 
 
 @workers.command()

@@ -50,7 +50,9 @@ class Ollama(Kind):
         if body.get("think") is True and self.server.thinks is None:
             seen.ended = "failed"
             return error(400, f'"{body["model"]}" does not support thinking')
+        loads = len(self.server.loads)
         window = await self._load(name, body)
+        seen.load = self.server.seconds_to_load if len(self.server.loads) > loads else 0.0
         seen.model, seen.window = body["model"], window
         if not body.get("messages") and not body.get("prompt"):
             seen.ended = "answered"
