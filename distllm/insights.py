@@ -144,7 +144,9 @@ async def time_left(reader: Reader, job: Record, now: float) -> float | None:
     # Tokens as servers count them, once some have.
     scale = 1.0 if costs["untold"] or not read else min(max(read, 1 / _ESTIMATES_OFF_BY), _ESTIMATES_OFF_BY)
     prompts = job["pending"] + job["leased"]
-    papers = min(costs["reading_tokens"] - costs["begun_tokens"], prompts * costs["reading_tokens"] / costs["readings"])
+    papers = min(
+        costs["reading_tokens"] - costs["begun_tokens"], prompts * costs["reading_tokens"] / max(1, costs["readings"])
+    )
     left = Work(scale * (max(0.0, papers) + prompts * question), prompts * written)
     mean = Work(scale * (costs["reading_tokens"] / costs["asked"] + question), written)
     done = Work(recent["read"] + _HALF * recent["reading"], recent["written"] + _HALF * recent["in_flight"] * written)

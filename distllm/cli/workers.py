@@ -48,7 +48,7 @@ def _table(rows: list[Record]) -> Table:
         # Few servers tell it.
         columns.append("load")
         cells = [(*cell, _load(row)) for cell, row in zip(cells, rows, strict=True)]
-    spare = ("type", "seats", *columns[10:], "address", "window", "read/s", "write/s")
+    spare = ("type", "seats", *columns[10:], "address", "window", "model", "read/s", "write/s")
     numbers = ("window", "seats", "read/s", "write/s", "answers", *columns[10:])
     return table(columns, cells, numbers=numbers, whole=("health",), spare=spare)
 
