@@ -106,8 +106,8 @@ def _needed(usage: Usage, shared: float | None) -> dict[str, int]:
         return {"untold": 1}
     if shared is None:
         # What all documents' prompts begin with is short; more was left by another job.
-        of_others = usage.cached_tokens < _HARDLY_A_BEGINNING * usage.prompt_tokens
-        return {"least_tokens": _read(usage) if of_others else usage.prompt_tokens}
+        hardly = usage.cached_tokens < _HARDLY_A_BEGINNING * usage.prompt_tokens
+        return {"least_tokens": _read(usage) if hardly else usage.prompt_tokens}
     # The share is an estimate; what was found cached can be shared for certain.
     return {"least_tokens": min(_read(usage), round(usage.prompt_tokens * (1 - shared)))}
 
