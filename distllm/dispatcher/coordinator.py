@@ -19,7 +19,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, to_all
 from distllm.store.database import Database
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_worker, known_rates, read_last, register, retire, written
+from distllm.store.fleet import know_worker, known_rates, known_seats, read_last, register, retire, written
 from distllm.store.leases import reclaim
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import condemn
@@ -145,6 +145,7 @@ class Coordinator:
                     cached.get(worker_id, ()),
                     written(tx, worker_id),
                     self._clock,
+                    known_seats(tx, worker_id),
                 )
             )
         return me, stations

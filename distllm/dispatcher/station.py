@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from distllm.balancer.breaker import Breaker
+from distllm.balancer.concurrency import Concurrency, Sent, Work
 from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Machine
 from distllm.balancer.rates import learnt
@@ -25,12 +26,14 @@ class Seat:
     """One request that a worker may have in flight, and the leases that follow it.
 
     `cached` is the reading that it was sent last, maybe by another coordinator, and that its worker may have cached.
-    `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first.
+    `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first;
+    `sent` is what its end is told with.
     """
 
     cached: int | None = None
     began: float = 0.0
     reads: int = 0
+    sent: Sent | None = None
     group: Group | None = None
     leases: deque[Lease] = field(default_factory=deque)
     current: Lease | None = None
@@ -57,8 +60,9 @@ class Seat:
 class Station:
     """A worker with its seats. `aliases` are groups of names that mean one model.
 
-    `limit` is the number of seats that is configured, None to believe the server, or one. `read_last` are the
-    readings that it was asked about last, the newest first; `written` are its answers so far, and their tokens.
+    `limit` is the number of seats that is configured, None to believe the server, or one; `useful` how many of them
+    other runs found to be of use. `read_last` are the readings that it was asked about last, the newest first;
+    `written` are its answers so far, and their tokens.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Station:
         read_last: Sequence[int],
         written: tuple[int, int],
         clock: Clock,
+        useful: int | None = None,
     ) -> None:
         self.id = worker_id
         self.worker = worker
@@ -81,8 +86,7 @@ class Station:
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
         self._warm = deque(read_last)
-        self._limit = limit
-        self._allowed = limit or 1
+        self._concurrency = Concurrency(limit, useful)
         self._aliases = aliases
         self._refused: set[str] = set()
         self._served: dict[str, Offer] = {}
@@ -130,7 +134,7 @@ class Station:
         if not health.healthy:
             return
         self._refused.clear()
-        self._allowed = self._limit or health.slots or 1
+        self._concurrency.told(health.slots)
         self._served = {}
         for offer in health.offers:
             own = {offer.model, *offer.also}
@@ -138,7 +142,10 @@ class Station:
             self._served |= dict.fromkeys(names, offer)
         if health.offers:
             self._served[ANY_MODEL] = next((offer for offer in health.offers if offer.loaded), health.offers[0])
-        while len(self.seats) < self._allowed:
+        self._set_up_seats()
+
+    def _set_up_seats(self) -> None:
+        while len(self.seats) < self._concurrency.allowed:
             self.seats.append(Seat(self._warm.popleft() if self._warm else None))
 
     def windows(self) -> dict[str, int]:
@@ -186,7 +193,7 @@ class Station:
         wanting = wanting[: max(0, len(wanting) - len(self.ready))]
         asked = self._answers + self._failures
         weight = weigh(
-            availability=1 - self.in_flight / max(1, self._allowed),
+            availability=max(0.0, 1 - self.in_flight / self._concurrency.allowed),
             success_rate=self._answers / asked if asked else 1.0,
             seconds=self.mean_seconds,
             best_seconds=best_seconds,
@@ -202,12 +209,17 @@ class Station:
         return not self.ready and any(seat.wanting and seat.current is None for seat in self.open_seats())
 
     def open_seats(self) -> Sequence[Seat]:
-        """The seats that may be used now."""
-        return self.seats[: self._allowed]
+        """The seats that may take something new now."""
+        return self.seats[: self._concurrency.allowed]
+
+    @property
+    def useful_seats(self) -> int | None:
+        """How many seats were found to be of use; None where the server tells its slots, or nothing was tried."""
+        return self._concurrency.useful
 
     def take(self, group: Group) -> None:
         """Accept leased prompts: on the seat that has read them, or for whichever is free next."""
-        for seat in self.seats:
+        for seat in self.open_seats():
             if seat.group is not None and seat.group.reading_id == group.reading_id and not seat.leases:
                 # Its text too: what is pruned leaves its id to another.
                 seat.group = group
@@ -217,14 +229,20 @@ class Station:
 
     def next_lease(self, seat: Seat) -> Lease | None:
         """The next prompt for a seat, of its own reading first; None if there is none to send now."""
-        if not self.usable or seat not in self.seats[: self._allowed]:
+        if not self.may_send(seat):
             return None
-        if not seat.leases and self.ready:
+        if not seat.leases:
             seat.group = self.ready.popleft()
             seat.leases.extend(seat.group.leases)
         if seat.group is None or not self.serves(seat.group.model):
             return None
-        return seat.leases.popleft() if seat.leases else None
+        return seat.leases.popleft()
+
+    def may_send(self, seat: Seat) -> bool:
+        """Whether there is something that this seat may send now: one that is closed ends what it holds."""
+        place = next(place for place, each in enumerate(self.seats) if each is seat)
+        held = bool(seat.leases) and place < self._concurrency.finishing
+        return self.usable and (held or (bool(self.ready) and place < self._concurrency.allowed))
 
     def readings(self) -> Iterator[int]:
         """The readings that are this worker's for now."""
@@ -261,7 +279,9 @@ class Station:
         """
         leases: list[Lease] = []
         for place, seat in enumerate(self.seats):
-            if place >= self._allowed or (seat.group is not None and not self.serves(seat.group.model)):
+            if place >= self._concurrency.finishing or (
+                seat.group is not None and not self.serves(seat.group.model)
+            ):
                 leases.extend(seat.leases)
                 seat.leases.clear()
         for group in [group for group in self.ready if not self.serves(group.model)]:
@@ -283,7 +303,7 @@ class Station:
         now = self._clock.ticks()
         if self._busy_since is None:
             self._busy_since = now
-        seat.current = lease
+        seat.current, seat.sent = lease, self._concurrency.sent(now)
         seat.began, seat.reads = now, 0 if seat.cached == lease.reading_id else lease.needs
         seat.cached = lease.reading_id
 
@@ -291,12 +311,15 @@ class Station:
         """A request has ended: learn from it."""
         lease, seat.current = seat.current, None
         assert lease is not None
+        assert seat.sent is not None
         now = self._clock.ticks()
         if outcome.window is not None:
             self._learn_window(model, outcome.window)
         if self._busy_since is not None and not self.busy:
             self._busy += now - self._busy_since
             self._busy_since = None
+        if outcome.error_class is not None:
+            self._concurrency.ended(seat.sent, now, None)
         match outcome.error_class:
             case None:
                 self.breaker.succeeded()
@@ -305,6 +328,8 @@ class Station:
                 answers, tokens = self._written
                 self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
                 self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
+                self._concurrency.ended(seat.sent, now, _work(seat, model, outcome, self.rates[model]))
+                self._set_up_seats()
             case ErrorClass.BROKEN:
                 self.breaker.failed(lease.prompt_id, now)
                 self._failures += 1
@@ -317,7 +342,7 @@ class Station:
                 seat.forget()
                 self.breaker.refused(now)
             case ErrorClass.BUSY:
-                self._allowed = max(1, self._allowed - 1)
+                self._concurrency.busy(seat.sent)
                 if not self.busy:
                     self.breaker.refused(now)
             case ErrorClass.SETUP:
@@ -333,3 +358,8 @@ class Station:
             busy += now - self._busy_since
             self._busy_since = now
         return busy
+
+
+def _work(seat: Seat, model: str, outcome: Outcome, rates: Rates) -> Work:
+    writing = outcome.seconds - (outcome.first_token_seconds or 0.0)
+    return Work(model, seat.reads, outcome.usage.completion_tokens or 0, writing, rates)

@@ -18,7 +18,7 @@ from distllm.domain.models import Ask, Paper
 from distllm.store.attempts import Settlement, record_sent
 from distllm.store.backlog import backlog
 from distllm.store.database import Database
-from distllm.store.fleet import add_busy, learn
+from distllm.store.fleet import learn, note_work
 from distllm.store.leases import Group, claim, release, release_strangers
 from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
@@ -172,7 +172,7 @@ class Turns:
         now = self._clock.now()
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
-        learnt = [(station.id, station.busy_seconds(), dict(station.rates)) for station in worked]
+        learnt = [(each.id, each.busy_seconds(), each.useful_seats, dict(each.rates)) for each in worked]
         known_papers = self._papers
         placing = self._placing() if look_at_backlog or known_papers else None
 
@@ -182,8 +182,8 @@ class Turns:
             record_sent(tx, under_way)
             settle(tx, batch.ended)
             release(tx, batch.returned)
-            for worker_id, busy, rates in learnt:
-                add_busy(tx, worker_id, busy)
+            for worker_id, busy, seats, rates in learnt:
+                note_work(tx, worker_id, busy, seats)
                 for model, rate in rates.items():
                     learn(tx, worker_id, model, rate, now)
             suspect = next_suspect(tx, takers, now)
@@ -287,7 +287,7 @@ class Turns:
     def _start_seats(self) -> None:
         for station in self._stations.values():
             for seat in station.seats:
-                if (seat.task is None or seat.task.done()) and (seat.leases or station.ready):
+                if (seat.task is None or seat.task.done()) and station.may_send(seat):
                     seat.task = asyncio.create_task(self._run(station, seat))
 
     def _look_after_seats(self) -> None:

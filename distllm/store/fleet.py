@@ -184,13 +184,25 @@ def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:
     )
 
 
-_BUSY = (
+_WORK = (
     update(workers)
     .where(workers.c.id == bindparam("worker"))
-    .values(busy_seconds=workers.c.busy_seconds + bindparam("more"))
+    .values(
+        busy_seconds=workers.c.busy_seconds + bindparam("more"),
+        seats=func.coalesce(bindparam("useful"), workers.c.seats),
+    )
 )
 
 
-def add_busy(tx: Tx, worker_id: int, seconds: float) -> None:
-    """Add time during which a worker had at least one request in flight."""
-    tx.run(_BUSY, {"worker": worker_id, "more": seconds})
+def note_work(tx: Tx, worker_id: int, seconds: float, seats: int | None = None) -> None:
+    """Add time during which a worker had at least one request in flight, and keep how many seats are of use to it."""
+    tx.run(_WORK, {"worker": worker_id, "more": seconds, "useful": seats})
+
+
+_SEATS = select(workers.c.seats).where(workers.c.id == bindparam("worker"))
+
+
+def known_seats(tx: Tx, worker_id: int) -> int | None:
+    """How many seats were found to be of use to a worker that does not tell its slots; None if nothing was tried."""
+    [(seats,)] = tx.rows(_SEATS, {"worker": worker_id})
+    return None if seats is None else int(seats)

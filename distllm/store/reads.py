@@ -191,7 +191,7 @@ SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.
 _FAILURES = "SELECT * FROM failures WHERE job_id = :job ORDER BY failed_at DESC LIMIT :limit"
 
 _WORKERS = """
-SELECT v.*, w.identity, w.error, w.breaker, w.slots
+SELECT v.*, w.identity, w.error, w.breaker, w.slots, w.seats
   FROM worker_stats v JOIN workers w ON w.name = v.worker ORDER BY v.worker
 """
 

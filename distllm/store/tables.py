@@ -290,7 +290,8 @@ results = _table(
     CheckConstraint("proof IN ('proven', 'unproven')", name="proof"),
 )
 
-# `busy_seconds` counts the time with at least one request in flight.
+# `busy_seconds` counts the time with at least one request in flight. `slots` are those that the server tells, `seats`
+# what was found to be of use where it tells none.
 workers = _table(
     "workers",
     _id(),
@@ -310,6 +311,7 @@ workers = _table(
     _real("last_seen_at", null=True),
     Column("breaker", Text, nullable=False, server_default=text("'closed'")),
     _text("error", null=True),
+    _int("seats", null=True),
 )
 
 # Rates are tokens a second, learnt from what the server reports; so is how long the model took to load.

@@ -1,7 +1,7 @@
 """Workers and coordinators as the database knows them."""
 
 from distllm.domain.models import Health, Offer, Rates
-from distllm.store.fleet import add_busy, know_worker, known_rates, learn, note_health, register, retire
+from distllm.store.fleet import know_worker, known_rates, known_seats, learn, note_health, note_work, register, retire
 from distllm.store.reads import open_reader
 from tests.store.store_kit import NOW, Store
 
@@ -53,10 +53,28 @@ def test_learnt_rates_outlive_probes(store: Store) -> None:
     assert store.rows("SELECT context_length FROM worker_models") == [(8192,)]
 
 
+def test_the_seats_that_are_of_use_are_kept_until_others_are_found(store: Store) -> None:
+    worker = store.worker("studio")
+    assert store.write(lambda tx: known_seats(tx, worker)) is None
+    store.write(lambda tx: note_work(tx, worker, 5.0, 3))
+    store.write(lambda tx: note_work(tx, worker, 5.0))
+    store.write(lambda tx: note_health(tx, worker, Health(True, slots=None), "closed", NOW))
+    assert store.write(lambda tx: known_seats(tx, worker)) == 3
+    store.write(lambda tx: note_work(tx, worker, 5.0, 2))
+    assert store.write(lambda tx: known_seats(tx, worker)) == 2
+
+
+async def test_what_is_known_of_a_workers_seats_can_be_read(store: Store) -> None:
+    worker = store.worker("studio")
+    store.write(lambda tx: note_work(tx, worker, 5.0, 3))
+    async with open_reader(store.path) as reader:
+        assert [(row["slots"], row["seats"]) for row in await reader.workers()] == [(None, 3)]
+
+
 def test_throughput_is_told_by_the_time_a_worker_was_busy(store: Store) -> None:
     worker = store.worker("studio")
-    store.write(lambda tx: add_busy(tx, worker, 5.0))
-    store.write(lambda tx: add_busy(tx, worker, 15.0))
+    store.write(lambda tx: note_work(tx, worker, 5.0))
+    store.write(lambda tx: note_work(tx, worker, 15.0))
     store.rows("UPDATE workers SET succeeded = 10, completion_tokens = 400, seconds = 30, requests = 20")
     told = "success_rate, avg_seconds, requests_per_second, tokens_per_second"
     assert store.rows(f"SELECT {told} FROM worker_stats") == [(0.5, 3.0, 0.5, 20.0)]
