@@ -24,7 +24,8 @@ class FakeServer:
 
     `stop` ends it as a kill would, and `start` brings it back on the same port. `kind` is whom it resembles:
     `llamacpp`, `vllm`, `plain` (OpenAI's API and no more), `lm_studio` or `ollama`. Prompt tokens are what
-    `tokenize` counts; those that a slot has cached take no time.
+    `tokenize` counts; those that a slot has cached take no time. `slower` tells how many times as long a token takes
+    to write while so many requests run.
 
     LM Studio and Ollama: `models` are on disk, `loaded` those in memory at the start (by default LM Studio's
     first, and none of Ollama's), `seconds_to_load` what loading takes; `loads` are the (model, window) that
@@ -46,6 +47,7 @@ class FakeServer:
         api_key: str | None = None,
         seconds_per_prompt_token: float = 0.0,
         seconds_per_token: float = 0.0,
+        slower: Callable[[int], float] = lambda running: 1.0,
         loaded: tuple[str, ...] | None = None,
         jit: bool = True,
         seconds_to_load: float = 0.0,
@@ -65,6 +67,7 @@ class FakeServer:
         self.api_key = api_key
         self.seconds_per_prompt_token = seconds_per_prompt_token
         self.seconds_per_token = seconds_per_token
+        self.slower = slower
         self.loaded = loaded if loaded is not None else self.models[:1] if kind == "lm_studio" else ()
         self.jit = jit
         self.seconds_to_load = seconds_to_load
@@ -250,7 +253,7 @@ class FakeServer:
         if len(words) > room and words != [""] and b.ending is not Ending.ENDLESS:
             words, reason = words[:room], "length"
         for index, word in enumerate(words[: b.tokens]):
-            await asyncio.sleep(self.seconds_per_token + b.per_token)
+            await asyncio.sleep(self.seconds_per_token * self.slower(self.slots.running) + b.per_token)
             text = word if index == 0 else f" {word}"
             if text:
                 await out.say(text, padding=b.padding if index == 0 else 0)

@@ -42,6 +42,11 @@ class Slots:
         self._free = asyncio.Semaphore(count)
         self._taken = 0
 
+    @property
+    def running(self) -> int:
+        """How many slots are taken."""
+        return sum(slot.busy for slot in self._slots)
+
     async def take(self, tokens: list[str]) -> tuple[Slot, int]:
         """Wait for a slot; also return how many of `tokens` it has cached."""
         await self._free.acquire()
