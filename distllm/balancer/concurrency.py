@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from distllm.balancer.climb import Climb
-from distllm.domain.models import Rates
+from distllm.balancer.climb import Climb, Window
 
 MOST_SEATS = 1024
 """Seats of one worker, whatever is configured and told."""
@@ -26,8 +25,8 @@ FEWEST_A_SEAT = 3
 FIRST_REST, LONGEST_REST = 2, 64
 """Answers of each seat before one more is used, after the server was too busy: twice as many each time."""
 
-READ_PRICE = 1 / 20
-"""What a token read costs beside one written, where a worker does not tell its rates."""
+IDLE_SHARE = 0.1
+"""Of the seats, how many may be idle while all are said to be at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +42,13 @@ class Sent:
 class Work:
     """What an answer was of use for: tokens that had to be read for it, were each paper read once, and tokens written.
 
-    `writing` is how many seconds it came for after its first token; `rates` are the worker's, as far as they are known.
+    `writing` is how many seconds it came for after its first token.
     """
 
     model: str
     read: int
     written: int
     writing: float
-    rates: Rates
-
-    @property
-    def price(self) -> float | None:
-        """What a token read costs beside one written; None where the worker does not tell."""
-        return self.rates.decode / self.rates.prefill if self.rates.decode and self.rates.prefill else None
 
 
 class Concurrency:
@@ -75,7 +68,6 @@ class Concurrency:
         self._sent = self._sent_when_busy = self._in_flight = 0
         self._seat_seconds = self._at = 0.0
         self._model: str | None = None
-        self._price: float | None = None
         self._renew()
 
     @property
@@ -131,15 +123,17 @@ class Concurrency:
         self._in_flight -= 1
         if work is None:
             return
-        self._compare_alike(work)
+        if work.model != self._model:
+            self._start_anew_with(work.model)
         seconds, at_work = now - sent.at, self._seat_seconds - sent.seat_seconds
-        if seconds <= 0 or round(at_work / seconds) != self.allowed:
+        if seconds <= 0 or not self._saturated(at_work / seconds):
             return
         self._answers += 1
-        self._work += work.written + work.read * (self._price or READ_PRICE)
+        self._read += work.read
+        self._written += work.written
         # Its share of the time that all seats passed together.
         self._seconds += seconds * seconds / at_work
-        self._written.append((now - work.writing, now))
+        self._writing.append((now - work.writing, now))
         if self._left is not None:
             self._recover(self._left)
         elif self._answers >= ANSWERS + ANSWERS_A_SEAT * self.allowed or self._hopeless():
@@ -159,6 +153,10 @@ class Concurrency:
             self._rest = min(max(FIRST_REST, 2 * self._rest), LONGEST_REST)
         self._renew()
 
+    def _saturated(self, in_flight: float) -> bool:
+        """Whether so many requests, on the mean, are all seats at work: between two of them a seat is idle shortly."""
+        return abs(in_flight - self.allowed) <= max(0.5, IDLE_SHARE * self.allowed)
+
     def _recover(self, left: int) -> None:
         if self._answers < self._rest * left:
             return
@@ -168,27 +166,29 @@ class Concurrency:
     def _hopeless(self) -> bool:
         if self._climb is None or self._answers < FEWEST_A_SEAT * self.allowed:
             return False
-        return self._climb.hopeless(self._work / self._seconds)
+        return self._climb.hopeless(self._window())
 
     def _end_window(self) -> None:
-        speed, together = self._work / self._seconds, most_at_once(self._written)
+        window = self._window()
         self._rest = 0
         self._renew()
         if self._climb is not None:
-            self._climb.measured(speed, together)
+            self._climb.measured(window)
 
-    def _compare_alike(self, work: Work) -> None:
-        """Start anew where another model answers, or it turns out only now what reading costs."""
-        if work.model == self._model and (self._price is not None or work.price is None):
-            return
+    def _window(self) -> Window:
+        return Window(self._read, self._written, self._seconds, most_at_once(self._writing))
+
+    def _start_anew_with(self, model: str) -> None:
+        """What another model did is not compared with this one's."""
         if self._model is not None and self._climb is not None:
             self._climb.start_anew()
-        self._model, self._price = work.model, work.price
+        self._model = model
         self._renew()
 
     def _renew(self) -> None:
-        self._answers, self._work, self._seconds = 0, 0.0, 0.0
-        self._written: list[tuple[float, float]] = []
+        self._answers = self._read = self._written = 0
+        self._seconds = 0.0
+        self._writing: list[tuple[float, float]] = []
 
     def _pass(self, now: float) -> None:
         self._seat_seconds += self._in_flight * (now - self._at)

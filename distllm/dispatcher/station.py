@@ -14,6 +14,7 @@ from distllm.balancer.weights import weigh
 from distllm.dispatcher.stoppable import Stoppable
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
+from distllm.domain.tokens import estimate_tokens
 from distllm.store.leases import Group, Lease
 from distllm.workers.base import Worker
 
@@ -26,10 +27,12 @@ class Seat:
     """One request that a worker may have in flight, and the leases that follow it.
 
     `cached` is the reading that it was sent last, maybe by another coordinator, and that its worker may have cached.
+    `place` is which of the seats it is: those that come first are the last to be closed.
     `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first;
     `sent` is what its end is told with.
     """
 
+    place: int
     cached: int | None = None
     began: float = 0.0
     reads: int = 0
@@ -146,7 +149,7 @@ class Station:
 
     def _set_up_seats(self) -> None:
         while len(self.seats) < self._concurrency.allowed:
-            self.seats.append(Seat(self._warm.popleft() if self._warm else None))
+            self.seats.append(Seat(len(self.seats), self._warm.popleft() if self._warm else None))
 
     def windows(self) -> dict[str, int]:
         """The models that jobs may name for this worker, with the tokens that its window holds."""
@@ -240,9 +243,8 @@ class Station:
 
     def may_send(self, seat: Seat) -> bool:
         """Whether there is something that this seat may send now: one that is closed ends what it holds."""
-        place = next(place for place, each in enumerate(self.seats) if each is seat)
-        held = bool(seat.leases) and place < self._concurrency.finishing
-        return self.usable and (held or (bool(self.ready) and place < self._concurrency.allowed))
+        held = bool(seat.leases) and seat.place < self._concurrency.finishing
+        return self.usable and (held or (bool(self.ready) and seat.place < self._concurrency.allowed))
 
     def readings(self) -> Iterator[int]:
         """The readings that are this worker's for now."""
@@ -278,10 +280,9 @@ class Station:
         They are this worker's no more.
         """
         leases: list[Lease] = []
-        for place, seat in enumerate(self.seats):
-            if place >= self._concurrency.finishing or (
-                seat.group is not None and not self.serves(seat.group.model)
-            ):
+        for seat in self.seats:
+            lost = seat.group is not None and not self.serves(seat.group.model)
+            if lost or seat.place >= self._concurrency.finishing:
                 leases.extend(seat.leases)
                 seat.leases.clear()
         for group in [group for group in self.ready if not self.serves(group.model)]:
@@ -328,7 +329,7 @@ class Station:
                 answers, tokens = self._written
                 self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
                 self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
-                self._concurrency.ended(seat.sent, now, _work(seat, model, outcome, self.rates[model]))
+                self._concurrency.ended(seat.sent, now, _work(seat, model, outcome))
                 self._set_up_seats()
             case ErrorClass.BROKEN:
                 self.breaker.failed(lease.prompt_id, now)
@@ -360,6 +361,7 @@ class Station:
         return busy
 
 
-def _work(seat: Seat, model: str, outcome: Outcome, rates: Rates) -> Work:
+def _work(seat: Seat, model: str, outcome: Outcome) -> Work:
     writing = outcome.seconds - (outcome.first_token_seconds or 0.0)
-    return Work(model, seat.reads, outcome.usage.completion_tokens or 0, writing, rates)
+    written = outcome.usage.completion_tokens or estimate_tokens(outcome.answer)
+    return Work(model, seat.reads, written, writing)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 from distllm.balancer.concurrency import Concurrency, Sent, Work
-from distllm.domain.models import Rates
 
 QUESTION = 50
 SHARE_OF_READING = 0.6
@@ -136,6 +135,5 @@ class Fleet:
         self._running.remove(request)
         del self._asked[request.seat]
         self.answers += 1
-        rates = Rates(self.server.prefill, self.server.decode)
-        work = Work(self.model, request.read, request.writes, self.now - writing_since, rates)
+        work = Work(self.model, request.read, request.writes, self.now - writing_since)
         self.concurrency.ended(request.sent, self.now, work)

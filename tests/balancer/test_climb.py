@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distllm.balancer.climb import LONGEST_WAIT, WORTH_MORE, Climb
+from distllm.balancer.climb import LONGEST_WAIT, WORTH_MORE, Climb, Window
 
 Curve = Callable[[int], float]
 
@@ -35,12 +35,16 @@ def batching(seats: int) -> float:
     return seats**0.7
 
 
+def window(speed: float, together: int) -> Window:
+    return Window(0, speed, 1.0, together)
+
+
 def run(climb: Climb, curve: Curve, windows: int, slots: int | None = None) -> list[int]:
     """The seats of each window. Where `slots` are given, no more than so many write together."""
     seats = []
     for _ in range(windows):
         seats.append(climb.seats)
-        climb.measured(curve(climb.seats), climb.seats if slots is None else min(slots, climb.seats))
+        climb.measured(window(curve(climb.seats), climb.seats if slots is None else min(slots, climb.seats)))
     return seats
 
 
@@ -114,18 +118,27 @@ def test_a_server_that_has_got_more_slots_is_found_out_in_time() -> None:
 
 def test_a_loss_is_hopeless_before_its_window_ends() -> None:
     climb = Climb(4)
-    climb.measured(100.0, 4)
+    climb.measured(window(100.0, 4))
     assert climb.seats == 3
-    assert climb.hopeless(60.0)
-    assert not climb.hopeless(80.0)
-    climb.measured(60.0, 3)
+    assert climb.hopeless(window(60.0, 3))
+    assert not climb.hopeless(window(80.0, 3))
+    climb.measured(window(60.0, 3))
     assert climb.seats == climb.settled == 4
-    assert not climb.hopeless(60.0)
+    assert not climb.hopeless(window(60.0, 4))
+
+
+@pytest.mark.parametrize("read", [0, 20_000])
+def test_a_window_in_which_more_or_less_was_read_proves_nothing(read: int) -> None:
+    # Its speed would be much higher or lower, as dear as one thinks that reading is.
+    climb = Climb(4)
+    climb.measured(Window(10_000, 1_000, 100.0, 4))
+    climb.measured(Window(read, 1_000 + (10_000 - read) // 12, 100.0, 3))
+    assert climb.settled == 4
 
 
 def test_nothing_is_compared_with_what_was_measured_before_a_disturbance() -> None:
     climb = Climb(4)
-    climb.measured(100.0, 4)
+    climb.measured(window(100.0, 4))
     climb.start_anew()
     assert climb.seats == 4
     run(climb, linear, SETTLED_WITHIN)
@@ -135,7 +148,7 @@ def test_nothing_is_compared_with_what_was_measured_before_a_disturbance() -> No
 @given(
     limit=st.integers(2, 40),
     known=st.none() | st.integers(0, 99),
-    told=st.lists(st.none() | st.tuples(st.floats(0, 1e6), st.integers(0, 99)), max_size=60),
+    told=st.lists(st.none() | st.tuples(st.floats(0.001, 1e6), st.integers(0, 99)), max_size=60),
 )
 def test_whatever_is_measured_there_is_a_seat_and_never_one_beyond_the_limit(
     limit: int, known: int | None, told: list[tuple[float, int] | None]
@@ -145,6 +158,6 @@ def test_whatever_is_measured_there_is_a_seat_and_never_one_beyond_the_limit(
         if each is None:
             climb.start_anew()
         else:
-            climb.measured(*each)
+            climb.measured(window(*each))
         assert 1 <= climb.seats <= limit
         assert 1 <= climb.settled <= limit

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distllm.balancer.concurrency import FIRST_REST, Concurrency, Sent, Work, most_at_once
-from distllm.domain.models import Rates
 from tests.balancer.simulated import Fleet, Server, shelf
 
 
@@ -28,7 +27,7 @@ class Fixed(Concurrency):
 
 
 def answer(model: str = "m", written: int = 100, seconds: float = 1.0) -> Work:
-    return Work(model, 0, written, seconds, Rates(1000.0, 50.0))
+    return Work(model, 0, written, seconds)
 
 
 class Hand:
