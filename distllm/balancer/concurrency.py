@@ -166,17 +166,18 @@ class Concurrency:
     def _hopeless(self) -> bool:
         if self._climb is None or self._answers < FEWEST_A_SEAT * self.allowed:
             return False
-        return self._climb.hopeless(self._window())
+        # Asked at every answer of a trial: who wrote at once takes longer to find out, and does not matter here.
+        return self._climb.hopeless(self._window(together=0))
 
     def _end_window(self) -> None:
-        window = self._window()
+        window = self._window(most_at_once(self._writing))
         self._rest = 0
         self._renew()
         if self._climb is not None:
             self._climb.measured(window)
 
-    def _window(self) -> Window:
-        return Window(self._read, self._written, self._seconds, most_at_once(self._writing))
+    def _window(self, together: int) -> Window:
+        return Window(self._read, self._written, self._seconds, together)
 
     def _start_anew_with(self, model: str) -> None:
         """What another model did is not compared with this one's."""
