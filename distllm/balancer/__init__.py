@@ -1,4 +1,5 @@
 """Which reading goes to which seat: decided from plain values, without input, output or a clock of its own.
 
-Limits: placement knows each worker's window and weight, not yet the time that a paper will take it.
+Limits: the pace of a worker is that of one seat, as its answers told it; a paper that a server reads again although it
+was sent to the same seat is not foreseen.
 """

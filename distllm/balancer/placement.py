@@ -5,34 +5,15 @@ takes the longest paper that it would have answered before the projected end of 
 that it would be waited for with.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from distllm.balancer.paces import Pace
 from distllm.domain.models import Paper
 
 _ROUNDING = 1e-9
-
-OVERDUE_SHARE = 0.5
-"""What is overdue is taken to need as much again, by this share, as it has had: so nobody is waited for for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a seat of a worker works, in tokens a second, and how long the answers are, in tokens."""
-
-    prefill: float
-    decode: float
-    question_tokens: float
-    answer_tokens: float
-
-    def answering(self, prompts: int) -> float:
-        """Seconds for so many prompts about what has been read."""
-        return prompts * (self.question_tokens / self.prefill + self.answer_tokens / self.decode)
-
-    def seconds(self, paper: Paper) -> float:
-        """Seconds to read a paper and answer its prompts."""
-        return paper.tokens / self.prefill + self.answering(paper.prompts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +24,6 @@ class Place:
     pace: Pace
     free_in: float
     wanting: bool
-
-
-def overdue(expected: float, passed: float) -> float:
-    """Seconds that something will still take which was `expected` to take so long and has taken `passed`."""
-    return max(expected - passed, OVERDUE_SHARE * (passed - expected))
 
 
 def projected_end(places: Sequence[Place], papers: Sequence[Paper]) -> float:
@@ -63,10 +39,12 @@ def projected_end(places: Sequence[Place], papers: Sequence[Paper]) -> float:
     whole = Paper(sum(paper.tokens for paper in papers), sum(paper.prompts for paper in papers), 0)
     reference = places[0].pace.seconds(whole)
     by_time = sorted(places, key=lambda place: place.free_in)
-    speeds = list(accumulate(reference / place.pace.seconds(whole) for place in by_time))
-    head_starts = list(accumulate(p.free_in * reference / p.pace.seconds(whole) for p in by_time))
+    speeds = [reference / place.pace.seconds(whole) for place in by_time]
+    head_starts = accumulate(place.free_in * speed for place, speed in zip(by_time, speeds, strict=True))
     together = 0.0
-    for place, speed, ahead, following in zip(by_time, speeds, head_starts, [*by_time[1:], None], strict=True):
+    for place, speed, ahead, following in zip(
+        by_time, accumulate(speeds), head_starts, [*by_time[1:], None], strict=True
+    ):
         together = max((reference + ahead) / speed, place.free_in)
         if following is None or together <= following.free_in:
             break
@@ -78,46 +56,21 @@ def longest_in_time(places: Sequence[Place], papers: Sequence[Paper]) -> dict[in
 
     `papers` have the longest first.
     """
-    end = projected_end(places, papers) * (1 + _ROUNDING)
     soonest: dict[int, Place] = {}
     for place in places:
         if place.wanting and place.free_in <= soonest.get(place.worker_id, place).free_in:
             soonest[place.worker_id] = place
-    return {
-        worker_id: next((paper.needs for paper in papers if place.free_in + place.pace.seconds(paper) <= end), 0)
-        for worker_id, place in soonest.items()
-    }
+    if not papers or not soonest:
+        return dict.fromkeys(soonest, 0)
+    end = projected_end(places, papers) * (1 + _ROUNDING)
+    # Thousands of papers are tried for hundreds of seats: each begins with the first that it could read in time.
+    fewest = min(paper.prompts for paper in papers)
+    shortest_yet = list(accumulate((-paper.tokens for paper in papers), max))
 
+    def bound(place: Place) -> int:
+        room = end - place.free_in
+        first = bisect_left(shortest_yet, -(room - place.pace.answering(fewest)) * place.pace.prefill - 1)
+        fitting = (papers[at] for at in range(first, len(papers)) if place.pace.seconds(papers[at]) <= room)
+        return next((paper.needs for paper in fitting), 0)
 
-LEAST_GAIN = 0.05
-"""What taking prompts from another must gain, as a share of the time that is left, to be worth a second reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """A seat with prompts that it has not sent: in how many seconds it will be ready for them, and how many."""
-
-    place: Place
-    tokens: int
-    unsent: int
-
-    @property
-    def end(self) -> float:
-        """In how many seconds it will have answered all of them."""
-        return self.place.free_in + self.place.pace.answering(self.unsent)
-
-
-def best_help(helper: Pace, others: Sequence[Busy]) -> tuple[int, int] | None:
-    """Which of `others` an idle seat helps most, and how many prompts it takes, though it must read the paper too.
-
-    None where nobody would end sooner.
-    """
-    found: tuple[float, int, int] | None = None
-    for index, busy in enumerate(others):
-        for count in range(1, busy.unsent + 1):
-            mine = helper.seconds(Paper(busy.tokens, count, 0))
-            end = max(mine, busy.place.free_in + busy.place.pace.answering(busy.unsent - count))
-            gain = busy.end - end
-            if gain > LEAST_GAIN * end and (found is None or gain > found[0]):
-                found = (gain, index, count)
-    return None if found is None else found[1:]
+    return {worker_id: bound(place) for worker_id, place in soonest.items()}

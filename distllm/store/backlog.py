@@ -9,15 +9,21 @@ from distllm.domain.policy import LOSSES_TO_SUSPECT
 from distllm.store.leases import RUNNABLE
 from distllm.store.sql import PENDING, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import job_counters, prompts, readings
+from distllm.store.tables import job_counters, prompts, readings, workers
 
 MOST_PROMPTS = 2_000
-"""While more than so many wait, the end is too far away to be planned."""
+MOST_FOR_EACH_WORKER = 20
+
+
+def most_prompts(workers: int) -> int:
+    """While more prompts wait than this for so many healthy workers, the end is too far away to be planned."""
+    return max(MOST_PROMPTS, MOST_FOR_EACH_WORKER * workers)
 
 
 _PENDING = select(func.coalesce(func.sum(job_counters.c.pending), literal_column("0"))).where(
     one_of(job_counters.c.job_id, "jobs")
 )
+_HEALTHY = select(func.count()).select_from(workers).where(workers.c.healthy == literal_column("1"))
 _READINGS = (
     select(
         func.coalesce(func.max(readings.c.tokens_read), func.max(readings.c.tokens)),
@@ -42,7 +48,7 @@ def backlog(tx: Tx, model: str) -> list[Paper]:
     """
     jobs = [job_id for job_id, _ in tx.rows(RUNNABLE, {"models": as_list([model])})]
     values: dict[str, Any] = {"jobs": as_list(jobs)}
-    if tx.value(_PENDING, values) > MOST_PROMPTS:
+    if tx.value(_PENDING, values) > most_prompts(tx.value(_HEALTHY, {})):
         return []
     rows = [row for job_id in jobs for row in tx.rows(_READINGS, {"job": job_id})]
     found = [Paper(tokens, count, needs) for tokens, count, needs in rows]

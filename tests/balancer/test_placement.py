@@ -1,10 +1,10 @@
-"""All workers end together: who takes which paper, and who helps whom."""
+"""All workers end together: who takes which paper."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distllm.balancer.placement import Busy, Pace, Place, best_help, longest_in_time, overdue, projected_end
+from distllm.balancer.paces import Pace, overdue
+from distllm.balancer.placement import Place, longest_in_time, projected_end
 from distllm.domain.models import Paper
 
 FAST = Pace(prefill=1000, decode=50, question_tokens=50, answer_tokens=100)
@@ -17,11 +17,6 @@ def paper(tokens: int, prompts: int = 5) -> Paper:
 
 def place(worker_id: int, pace: Pace, free_in: float = 0.0, *, wanting: bool = True) -> Place:
     return Place(worker_id, pace, free_in, wanting)
-
-
-def test_a_paper_takes_the_time_to_read_it_and_to_answer() -> None:
-    assert FAST.seconds(paper(10_000)) == 10 + 5 * (0.05 + 2)
-    assert SLOW.seconds(paper(10_000)) == pytest.approx(10 * FAST.seconds(paper(10_000)))
 
 
 def test_one_worker_alone_takes_whatever_is_longest() -> None:
@@ -44,10 +39,7 @@ def test_a_seat_that_is_busy_still_is_counted_and_not_asked() -> None:
     assert bounds == {2: 0}
 
 
-def test_who_is_overdue_is_waited_for_less_and_less() -> None:
-    assert overdue(10, 4) == 6
-    assert overdue(10, 30) == 10
-    # So a worker that hangs cannot keep the others from a paper for ever.
+def test_a_worker_that_hangs_keeps_the_others_from_no_paper_for_ever() -> None:
     hung = [place(1, FAST, overdue(10, 2000), wanting=False), place(2, SLOW)]
     assert longest_in_time(hung, [paper(40_000)]) == {2: 40_000}
 
@@ -87,42 +79,20 @@ def test_nobody_takes_a_paper_that_ends_after_the_projected_end(places: list[Pla
             assert min(soonest.free_in + soonest.pace.seconds(each) for each in same) <= end * (1 + 1e-6)
 
 
+@given(PLACES, PAPERS)
+def test_nobody_could_take_a_longer_paper_in_time(places: list[Place], papers: list[Paper]) -> None:
+    papers.sort(key=lambda each: -each.needs)
+    end = projected_end(places, papers) * (1 + 1e-9)
+    for worker_id, bound in longest_in_time(places, papers).items():
+        free_in, pace = min(
+            ((each.free_in, each.pace) for each in reversed(places) if each.worker_id == worker_id and each.wanting),
+            key=lambda each: each[0],
+        )
+        fitting = [each.needs for each in papers if free_in + pace.seconds(each) <= end]
+        assert bound == (fitting[0] if fitting else 0)
+
+
 @given(PLACES, st.integers(1, 50_000), st.integers(1, 20))
 def test_more_work_never_ends_sooner(places: list[Place], tokens: int, prompts: int) -> None:
     one = [Paper(tokens, prompts, tokens)]
     assert projected_end(places, one * 2) >= projected_end(places, one) * (1 - 1e-9)
-
-
-def busy(pace: Pace, unsent: int, free_in: float = 1.0, tokens: int = 10_000) -> Busy:
-    return Busy(place(9, pace, free_in, wanting=False), tokens, unsent)
-
-
-def test_the_idle_fast_worker_takes_most_of_what_the_slow_one_has_left() -> None:
-    found = best_help(FAST, [busy(SLOW, 10)])
-    assert found is not None
-    index, count = found
-    assert index == 0
-    assert 5 < count < 10
-
-
-def test_the_one_that_gains_most_is_helped() -> None:
-    found = best_help(FAST, [busy(FAST, 3), busy(SLOW, 10), busy(SLOW, 4)])
-    assert found is not None
-    assert found[0] == 1
-
-
-def test_nobody_is_helped_where_reading_again_takes_longer_than_waiting() -> None:
-    assert best_help(SLOW, [busy(FAST, 10)]) is None
-    assert best_help(FAST, [busy(FAST, 3, tokens=40_000)]) is None
-    assert best_help(FAST, []) is None
-
-
-@given(PACES, PACES, st.integers(1, 30), st.floats(0, 100), st.integers(1, 50_000))
-def test_help_always_ends_sooner(helper: Pace, other: Pace, unsent: int, free_in: float, tokens: int) -> None:
-    one = busy(other, unsent, free_in, tokens)
-    found = best_help(helper, [one])
-    if found is not None:
-        count = found[1]
-        assert 1 <= count <= unsent
-        mine = helper.seconds(Paper(tokens, count, 0))
-        assert max(mine, free_in + other.answering(unsent - count)) < one.end

@@ -39,6 +39,38 @@ async def test_the_slow_worker_takes_no_paper_that_it_would_be_waited_for_with(b
     bench.assert_consistent()
 
 
+async def test_a_worker_of_which_nothing_is_known_begins_with_a_short_paper(bench: Bench) -> None:
+    fast, slow = uneven()
+    async with fast, slow:
+        await store_job(bench.database, [paper(100, 400), *(paper(n, 80) for n in range(6))], QUESTIONS)
+        await bench.work(fast, slow)
+        assert fast.requests
+        assert slow.requests
+        assert all("paper100word0" not in server.requests[0].system for server in (fast, slow))
+        long = {id(server) for server in (fast, slow) for seen in server.requests if "paper100word0" in seen.system}
+        assert id(fast) in long
+    bench.assert_consistent()
+
+
+async def test_who_knows_nothing_of_many_seats_tries_one_while_papers_are_few(bench: Bench) -> None:
+    fast, slow = uneven()
+    at_first = 0
+
+    def count(_: object) -> None:
+        nonlocal at_first
+        if not any(seen.ended for seen in slow.requests):
+            at_first = max(at_first, sum(seen.ended is None for seen in slow.requests))
+
+    slow._on_request = count
+    async with fast, slow:
+        await store_job(bench.database, [paper(n, 100) for n in range(8)], QUESTIONS)
+        await bench.work(fast, slow, seats=4)
+        assert slow.requests
+        assert at_first == 1
+    assert bench.rows("SELECT count(*) FROM results") == [(32,)]
+    bench.assert_consistent()
+
+
 async def test_no_help_goes_beyond_the_limit_of_all(bench: Bench) -> None:
     fast, slow = uneven()
     most = 0

@@ -2,10 +2,12 @@
 
 import pytest
 
-from distllm.domain.models import Paper
+from distllm.balancer.breaker import BreakerState
+from distllm.domain.models import Health, Paper
 from distllm.store import backlog as backlogs
 from distllm.store.backlog import backlog
 from distllm.store.control import pause
+from distllm.store.fleet import note_health
 from tests.store.store_kit import MODEL, NOW, Store, add_job, end, split
 
 
@@ -42,4 +44,20 @@ def test_while_much_waits_the_end_is_too_far_to_look_at(store: Store, monkeypatc
     monkeypatch.setattr(backlogs, "MOST_PROMPTS", 2)
     assert waiting(store) == []
     monkeypatch.setattr(backlogs, "MOST_PROMPTS", 3)
+    assert len(waiting(store)) == 3
+
+
+def test_with_many_workers_the_end_is_looked_at_sooner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_job(store, ["one", "two", "three"])
+    monkeypatch.setattr(backlogs, "MOST_PROMPTS", 1)
+    monkeypatch.setattr(backlogs, "MOST_FOR_EACH_WORKER", 1)
+    now = NOW
+    for number in range(2):
+        worker = store.worker(f"host{number}")
+        store.write(lambda tx, worker=worker: note_health(tx, worker, Health(healthy=True), BreakerState.CLOSED, now))
+    assert waiting(store) == []
+    worker = store.worker("host2")
+    store.write(lambda tx: note_health(tx, worker, Health(healthy=False), BreakerState.CLOSED, now))
+    assert waiting(store) == []
+    store.write(lambda tx: note_health(tx, worker, Health(healthy=True), BreakerState.CLOSED, now))
     assert len(waiting(store)) == 3
