@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import dispatch, read_once, restart
+from benchmarks.fleet import __main__ as fleet
+from benchmarks.fleet.cases import POLICIES, Case, run
+from benchmarks.fleet.least import least
+from benchmarks.fleet.servers import Request, Server
+from benchmarks.fleet.work import QUESTION, Task, Trouble
 from benchmarks.llama import Work
 from benchmarks.processes import serving
 from benchmarks.prompts import made_up_paper, prompts_of, research, vocabulary
@@ -59,7 +64,7 @@ def test_the_bound_is_what_two_servers_need_at_the_rates_of_the_better_one() -> 
     assert run.strictest_bound(fewest=800) == (800 / 400 + 100 / 50) / 2
 
 
-@pytest.mark.parametrize("program", [dispatch, read_once, restart])
+@pytest.mark.parametrize("program", [dispatch, fleet, read_once, restart])
 def test_every_benchmark_explains_itself(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,3 +73,53 @@ def test_every_benchmark_explains_itself(
         program.main()  # type: ignore[attr-defined]
     assert ended.value.code == 0
     assert "uv run" in capsys.readouterr().out
+
+
+# Four papers for each worker: three seeds are enough to tell the policies apart, and take a second.
+@pytest.mark.parametrize(
+    "case",
+    [Case(8, 32, 1), Case(8, 32, 1, troubles=True), Case(4, 24, 1, recorded=True), Case(4, 32, 1, slots=4, gain=0.5)],
+    ids=str,
+)
+def test_distllm_beats_every_choice_at_random_in_the_simulation(case: Case) -> None:
+    times = {
+        policy: sorted(run(case, policy, seed) for seed in range(3))[1] for policy in ("prompts", "papers", "product")
+    }
+    assert 0.95 < times["product"] < min(times["prompts"], times["papers"])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_answers_everything_whatever_happens_to_the_servers(policy: str) -> None:
+    assert run(Case(8, 16, 1, troubles=True), policy, seed=5) > 0.95
+
+
+def test_the_least_is_all_work_over_all_speed() -> None:
+    tasks = [Task(number, 1000 - QUESTION, (50.0,)) for number in range(30)]
+    # 15 s a paper on the one, 7.5 s on the other.
+    servers = [Server(0, 100.0, 10.0), Server(1, 200.0, 20.0)]
+    assert least(servers, tasks, [], 1.0) == pytest.approx(30 * 5.0, rel=1e-3)
+    # The fast one is away for the whole of it, and for the first 100 s.
+    assert least(servers, tasks, [Trouble(1, "die", 0.0, 9.0)], 100.0) == pytest.approx(450.0, rel=1e-3)
+    assert least(servers, tasks, [Trouble(1, "late", 0.0, 1.0)], 100.0) == pytest.approx(650 / 3, rel=1e-3)
+    assert least(servers, tasks, [Trouble(1, "slow", 0.0, 9.0)], 100.0) == pytest.approx(450 / (1 + 2 / 3), rel=1e-3)
+
+
+def test_a_made_up_server_reads_a_paper_once_and_shares_itself_between_its_slots() -> None:
+    server = Server(0, prefill=100.0, decode=10.0, slots=2, gain=0.5)
+    one, two = (Task(number, 1000 - QUESTION, (30.0, 30.0)) for number in range(2))
+    first, second = Request(one, 0, None, 1.0, 0.0), Request(two, 0, None, 1.0, 0.0)
+    server.take(first, 0.0)
+    server.take(second, 0.0)
+    assert server.next_change() == 20.0
+    assert server.step(20.0) == []
+    # Two write half as much again as one would.
+    assert server.next_change() == pytest.approx(4.0)
+    assert server.step(24.0) == [first, second]
+    assert first.usage(24.0).cached_tokens == 0
+    again = Request(one, 1, None, 1.0, 24.0)
+    server.take(again, 24.0)
+    assert server.step(24.0 + server.next_change()) == []
+    assert server.step(24.0 + 3.4) == [again]
+    assert again.usage(27.4).cached_tokens == one.tokens
+    assert server.die(28.0) == []
+    assert not server.up
