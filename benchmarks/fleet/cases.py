@@ -34,7 +34,7 @@ class Case:
     def __str__(self) -> str:
         told = [f"{self.workers:,} workers, {self.papers:,} papers"]
         told += ["recorded rates"] * self.recorded + ["troubles"] * self.troubles
-        told += [f"{self.slots} slots"] * (self.slots > 1)
+        told += [f"{self.slots} slots of +{self.gain:.0%}"] * (self.slots > 1)
         told += ["no cache"] if self.keeps is None else [f"{self.keeps} more papers cached"] * bool(self.keeps)
         return ", ".join(told)
 
