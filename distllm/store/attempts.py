@@ -174,7 +174,7 @@ def _end_row(each: Settlement, label: str) -> dict[str, Any]:
         "decode_seconds": usage.decode_seconds,
         "outcome": label,
         "error": outcome.error,
-        "answer": outcome.answer if label == "stale" else None,
+        "answer": (outcome.answer or None) if label == "stale" else None,
     }
 
 

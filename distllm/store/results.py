@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, case, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, bindparam, case, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
+from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
-from distllm.store.attempts import Settlement, record_ends
+from distllm.store.attempts import Settlement, record_ends, record_sent
 from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
@@ -25,13 +26,24 @@ _OPEN = select(prompts.c.id, prompts.c.job_id, prompts.c.lease, prompts.c.state)
 )
 _FINISH_PROMPT = update(prompts).where(*OURS).values(state=DONE, holder=None, finished_at=bindparam("now"), error=None)
 
-# A lease under which it is asked a second time at once stays until the last of the two has ended.
-_LAST_OF_LEASE = ~exists().where(
+_STATE = select(prompts.c.state).where(*OURS)
+
+# A lease under which it is asked a second time at once stays until the last of the two has ended; then what is
+# counted against the prompt is what either has met, once.
+_OTHER = (
     attempts.c.prompt_id == bindparam("prompt"),
     attempts.c.lease == bindparam("number"),
     attempts.c.id != bindparam("attempt"),
-    attempts.c.outcome.is_(None),
 )
+_LAST_OF_LEASE = ~exists().where(*_OTHER, attempts.c.outcome.is_(None))
+
+
+def _either(this: str, other: ErrorClass) -> ColumnElement[int]:
+    """One if the flag `this` is set, or the other attempt under the lease ended so."""
+    met = exists().where(*_OTHER, attempts.c.outcome == literal_column(f"'{other}'"))
+    return case((or_(bindparam(this), met), literal_column("1")), else_=literal_column("0"))
+
+
 _AGAIN = (
     update(prompts)
     .where(*OURS, prompts.c.state == LEASED, _LAST_OF_LEASE)
@@ -39,8 +51,8 @@ _AGAIN = (
         state=PENDING,
         holder=None,
         available_at=bindparam("due"),
-        failures=prompts.c.failures + bindparam("charge"),
-        losses=prompts.c.losses + bindparam("loss"),
+        failures=prompts.c.failures + _either("charge", ErrorClass.BROKEN),
+        losses=prompts.c.losses + _either("loss", ErrorClass.LOST),
         # In a row: who fails it in words has not gone down with it.
         deaths_alone=case(
             (bindparam("spoken"), literal_column("0")), else_=prompts.c.deaths_alone + bindparam("death")
@@ -113,24 +125,29 @@ _PART_DONE = (
 )
 
 
-def settle(tx: Tx, settlements: Sequence[Settlement]) -> int:
-    """Write what became of attempts, and move their prompts; return how many answers came too late."""
+def settle(tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
+    """Write what became of attempts, and move their prompts; return the ids of the attempts that moved theirs."""
     # An answer goes before a failure under the same lease.
     answers = [each for each in settlements if isinstance(each.verdict, Done)]
     fresh = _finish(tx, answers)
+    moved = set(fresh)
     ends = record_ends(tx, [(each, "done" if each.sent.id in fresh else "stale") for each in answers])
     ended_jobs = {each.sent.lease.job_id: each.finished_at for each in answers if each.sent.id in fresh}
-    for each in settlements:
-        if not isinstance(each.verdict, Done):
-            failed = _move(tx, each)
-            label = "stale" if each.outcome.error_class is None else each.outcome.error_class.value
-            ends += record_ends(tx, [(each, label)])
-            if failed:
-                ended_jobs[each.sent.lease.job_id] = each.finished_at
+    others = [each for each in settlements if not isinstance(each.verdict, Done)]
+    under = Counter(each.sent.lease.key for each in others)
+    # Of two that have ended under one lease, the first must find that it is not the last.
+    record_sent(tx, [each.sent for each in others if under[each.sent.lease.key] > 1])
+    for each in others:
+        label, target = _move(tx, each)
+        ends += record_ends(tx, [(each, label)])
+        if target is not None:
+            moved.add(each.sent.id)
+        if target is PromptState.FAILED:
+            ended_jobs[each.sent.lease.job_id] = each.finished_at
     count_costs(tx, ends, fresh)
     for job_id, now in ended_jobs.items():
         tx.run(FINISH, {"job": job_id, "now": now})
-    return len(answers) - len(fresh)
+    return moved
 
 
 def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
@@ -151,10 +168,14 @@ def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
     return set(fresh)
 
 
-def _move(tx: Tx, each: Settlement) -> bool:
-    """Move a prompt that has no answer as the verdict says; return whether it has failed for good."""
+def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
+    """Move a prompt that has no answer as the verdict says; return the attempt's outcome and the new state."""
     lease, outcome = each.sent.lease, each.outcome
     ours = fence(lease)
+    label = "stale" if outcome.error_class is None else outcome.error_class.value
+    if outcome.error_class is ErrorClass.RELEASED and tx.value(_STATE, ours) == PromptState.DONE:
+        # Stopped since another one, asked under the same lease, had answered.
+        return "stale", None
     part = int(lease.parent_id is not None)
     reason, due = outcome.error, each.finished_at
     charge = loss = death = spoken = fails = False
@@ -175,12 +196,13 @@ def _move(tx: Tx, each: Settlement) -> bool:
         if tx.run(_FAIL, values | {"now": each.finished_at}):
             count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.FAILED, 1)
             fail_parents(tx, lease.parent_id, reason, each.finished_at)
-            return True
+            return label, PromptState.FAILED
     elif tx.run(_AGAIN, values | {"due": due, "loss": loss, "death": death, "spoken": spoken}):
         count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
         if loss and not death:
             tx.run(ALIBI, {})
-    return False
+        return label, PromptState.PENDING
+    return label, None
 
 
 def _finished(each: Settlement) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from distllm.domain.models import Ask, Document, ErrorClass, Outcome, Template, Usage
-from distllm.domain.policy import Verdict, verdict
+from distllm.domain.policy import Done, Verdict, verdict
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.fleet import know_worker, register
@@ -93,7 +93,9 @@ class Store:
         return Sent((me << 32) + next(iter(self._attempts)), lease, worker, me, now, lease.needs - MAX_TOKENS)
 
     def settle(self, *ends: Settlement) -> int:
-        return self.write(lambda tx: settle(tx, ends))
+        """How many answers came too late."""
+        moved = self.write(lambda tx: settle(tx, ends))
+        return sum(isinstance(each.verdict, Done) and each.sent.id not in moved for each in ends)
 
 
 def outcome(error: ErrorClass | None = None, answer: str = "forty-two", finish_reason: str = "stop") -> Outcome:

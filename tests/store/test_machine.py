@@ -80,6 +80,7 @@ class Prompt:
     parent: int | None = None
     waits: int = 0
     in_flight: set[int] = field(default_factory=set)
+    met: set[ErrorClass] = field(default_factory=set)
     available: float = 0.0
     answer: str | None = None
     cut: bool = False
@@ -261,6 +262,7 @@ class Coordinators(RuleBasedStateMachine):
         assert told == (each.lease, each.failures, each.losses, each.deaths, each.parent, each.suspect)
         each.state, each.holder, each.worker = "leased", me, worker
         each.in_flight.clear()
+        each.met.clear()
         self.newest[lease.prompt_id] = lease
 
     def claimed_alone(self, who: int, place: int, window: int) -> tuple[Lease, ...]:
@@ -331,25 +333,36 @@ class Coordinators(RuleBasedStateMachine):
                 if each.parent is not None:
                     self.prompts[each.parent].waits -= 1
             return ended
+        if kind is ErrorClass.RELEASED and each.state == "done" and ours:
+            assert self.outcome(ended) == "stale"
+            return ended
+        assert self.outcome(ended) == kind
+        if ours:
+            each.met.add(kind)
         failed = isinstance(ended.verdict, Failed)
         if kind in (ErrorClass.INPUT, ErrorClass.CUT_INPUT):
             each.refused.add(ended.sent.worker_id)
             failed = each.refused >= set(self.workers)
         if ours and each.state == "leased" and not each.in_flight:
             each.state, each.holder = ("failed" if failed else "pending"), None
-            each.failures += kind is ErrorClass.BROKEN or isinstance(ended.verdict, Failed)
             if failed:
+                each.failures += isinstance(ended.verdict, Failed)
                 self.fail_parent(each)
                 return ended
+            # What either of two attempts has met counts, once.
+            each.failures += ErrorClass.BROKEN in each.met
+            each.losses += ErrorClass.LOST in each.met
             each.available = ended.verdict.at if isinstance(ended.verdict, Again | Lost) else self.now
             if isinstance(ended.verdict, Lost):
-                each.losses += 1
                 each.deaths += ended.verdict.alone
                 if not ended.verdict.alone:
                     self.give_alibi()
             elif kind in (ErrorClass.BROKEN, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
                 each.deaths = 0
         return ended
+
+    def outcome(self, ended: Settlement) -> str:
+        return self.store.value("SELECT outcome FROM attempts WHERE id = ?", ended.sent.id)
 
     def give_alibi(self) -> None:
         for each in self.prompts.values():

@@ -1,5 +1,7 @@
 """How attempts end: one result a prompt, and nothing moves but under the newest lease."""
 
+from itertools import product
+
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
 from distllm.store.failures import fail_unfit
@@ -77,6 +79,52 @@ def test_the_first_of_two_answers_under_one_lease_settles_it(store: Store) -> No
     assert store.settle(end(second, answer="second"), end(first, answer="first")) == 1
     assert store.rows("SELECT answer, worker FROM answers") == [("second", "there")]
     assert store.rows("SELECT outcome, answer FROM attempts ORDER BY id") == [("stale", "first"), ("done", None)]
+
+
+def test_what_is_stopped_since_the_other_has_answered_is_stale_and_no_work_of_its_worker(store: Store) -> None:
+    add_job(store, ["a paper"])
+    me, here, there = store.coordinator(), store.worker("here"), store.worker("there")
+    lease = store.must_take(me, here).leases[0]
+    first, second = store.send(me, here, lease), store.send(me, there, lease)
+    store.settle(end(second), end(first, ErrorClass.RELEASED))
+    assert store.rows("SELECT outcome, answer FROM attempts ORDER BY id") == [("stale", None), ("done", None)]
+    assert store.rows("SELECT worker, requests, failed FROM worker_stats ORDER BY 1") == [
+        ("here", 0, 0),
+        ("there", 1, 0),
+    ]
+
+
+def test_a_lease_with_two_attempts_goes_back_with_the_last_and_is_charged_once_for_both(store: Store) -> None:
+    kinds = (ErrorClass.BROKEN, ErrorClass.LOST, ErrorClass.BUSY, ErrorClass.RELEASED)
+    me, here, there = store.coordinator(), store.worker("here"), store.worker("there")
+    for place, kinds_of_two in enumerate(product(kinds, kinds)):
+        job = add_job(store, [f"a paper {place}"])
+        lease = store.must_take(me, here).leases[0]
+        ends = [
+            end(store.send(me, worker, lease), kind) for worker, kind in zip((here, there), kinds_of_two, strict=True)
+        ]
+        store.settle(ends[0])
+        assert store.prompt(lease.prompt_id, "state, failures, losses") == ("leased", 0, 0)
+        store.settle(ends[1])
+        charged = (int(ErrorClass.BROKEN in kinds_of_two), int(ErrorClass.LOST in kinds_of_two))
+        assert store.prompt(lease.prompt_id, "state, failures, losses") == ("pending", *charged), kinds_of_two
+        assert store.states(job) == {"pending": 1}
+        store.rows("UPDATE jobs SET paused_at = ? WHERE id = ?", NOW, job)
+
+
+def test_two_attempts_under_one_lease_that_end_before_either_is_written_are_charged_once_too(store: Store) -> None:
+    me, here, there = store.coordinator(), store.worker("here"), store.worker("there")
+    for place, kinds in enumerate([(ErrorClass.RELEASED, ErrorClass.BROKEN), (ErrorClass.BROKEN, ErrorClass.BROKEN)]):
+        job = add_job(store, [f"a paper {place}"])
+        lease = store.must_take(me, here).leases[0]
+        store.settle(
+            *(end(store.unwritten(me, worker, lease), kind) for worker, kind in zip((here, there), kinds, strict=True))
+        )
+        assert store.prompt(lease.prompt_id, "state, failures") == ("pending", 1), kinds
+        assert store.rows("SELECT outcome FROM attempts WHERE prompt_id = ?", lease.prompt_id) == [
+            (kind.value,) for kind in kinds
+        ]
+        store.rows("UPDATE jobs SET paused_at = ? WHERE id = ?", NOW, job)
 
 
 def test_a_report_made_twice_changes_nothing_the_second_time(store: Store) -> None:
