@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from distllm.dispatcher.batch import Batch, released
+from distllm.dispatcher.hedges import Hedges
 from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.stoppable import Stoppable
 from distllm.dispatcher.texts import Texts
@@ -24,6 +25,7 @@ class Asker:
         texts: Texts,
         stations: Sequence[Station],
         batch: Batch,
+        hedges: Hedges,
         wake: Callable[[], None],
         *,
         me: int,
@@ -35,6 +37,7 @@ class Asker:
         self._texts = texts
         self._stations = stations
         self._batch = batch
+        self._hedges = hedges
         self._wake = wake
         self._me = me
         self._request_timeout = request_timeout
@@ -73,6 +76,7 @@ class Asker:
             outcome = released(self._clock.ticks() - began)
         seat.request = None
         station.end(seat, group.model, outcome)
+        self._hedges.ended(lease, seat, answered=outcome.error_class is None)
         now = self._clock.now()
         judged = verdict(
             outcome,

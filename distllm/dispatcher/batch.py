@@ -38,10 +38,15 @@ class Batch:
         return {lease.key for lease in [*(each.sent.lease for each in self.ended), *self.returned]}
 
 
-def announced(each: Settlement, worker: str) -> Event | None:
-    """What to tell of the end of an attempt; nothing of one that was only given back."""
+def announced(each: Settlement, worker: str, *, moved: bool) -> Event | None:
+    """What to tell of the end of an attempt, which `moved` its prompt or not.
+
+    Nothing of one that was only given back, nor of an answer that came after another.
+    """
     outcome, job_id = each.outcome, each.sent.lease.job_id
     if outcome.error_class is None:
+        if not moved:
+            return None
         return Answered(
             job_id,
             worker,
@@ -54,7 +59,7 @@ def announced(each: Settlement, worker: str) -> Event | None:
         )
     if outcome.error_class is ErrorClass.RELEASED:
         return None
-    final = isinstance(each.verdict, Failed)
+    final = moved and isinstance(each.verdict, Failed)
     error = outcome.error or ""
     return TriedInVain(job_id, worker, each.finished_at, outcome.seconds, outcome.error_class, error, final)
 

@@ -52,6 +52,7 @@ class Probe:
         before = self._station.health
         missed_while_busy = not health.healthy and before is not None and self._station.busy
         if missed_while_busy:
+            self._station.silent = True
             return health
         was_healthy = before is None or before.healthy
         sooner = SOONEST_SECONDS if was_healthy else 2 * self._wait

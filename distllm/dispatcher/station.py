@@ -65,7 +65,8 @@ class Station:
 
     `limit` is the number of seats that is configured, None to believe the server, or one; `useful` how many of them
     other runs found to be of use. `read_last` are the readings that it was asked about last, the newest first;
-    `written` are its answers so far, and their tokens.
+    `written` are its answers so far, and their tokens. It is `silent` if it missed a probe with requests in flight and
+    has answered nothing since.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Station:
         self.breaker = Breaker()
         self.health: Health | None = None
         self.looks = 0
+        self.silent = False
         self.rates = dict(rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
@@ -134,6 +136,7 @@ class Station:
         """Take in what a probe found."""
         self.health = health
         self.looks += 1
+        self.silent = False
         if not health.healthy:
             return
         self._refused.clear()
@@ -323,6 +326,7 @@ class Station:
             self._concurrency.ended(seat.sent, now, None)
         match outcome.error_class:
             case None:
+                self.silent = False
                 self.breaker.succeeded()
                 self._answers += 1
                 self._answer_seconds += outcome.seconds

@@ -14,6 +14,11 @@ class Stoppable:
         self._task: asyncio.Task[object] | None = None
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the wait was told to end."""
+        return self._stopped
+
     def stop(self) -> None:
         """End the wait, if there is one."""
         if self._task is not None and not self._stopped:

@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.asker import Asker
 from distllm.dispatcher.batch import Batch, announced
+from distllm.dispatcher.hedges import Hedges
 from distllm.dispatcher.placing import Placing
 from distllm.dispatcher.station import Seat, Station
 from distllm.dispatcher.texts import Texts, rendered
@@ -19,7 +20,7 @@ from distllm.store.attempts import Settlement, record_sent
 from distllm.store.backlog import backlog
 from distllm.store.database import Database
 from distllm.store.fleet import learn, note_work
-from distllm.store.leases import Group, claim, release, release_strangers
+from distllm.store.leases import Group, Lease, claim, release, release_strangers
 from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import claim_suspect, next_suspect
@@ -38,9 +39,13 @@ _SUSPECTS = (
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """What a turn's transaction did: what it leased, whether a suspect waits for the rest, and the papers that wait."""
+    """What a turn's transaction did: what it leased, and the attempts that moved their prompts.
+
+    Also whether a suspect waits for the rest, and the papers that wait.
+    """
 
     groups: list[Group]
+    moved: Set[int]
     draining: bool
     papers: Sequence[Paper]
 
@@ -77,10 +82,13 @@ class Turns:
         self._texts = Texts(database.read)
         self._wake = asyncio.Event()
         self._batch = Batch()
+        self._hedges = Hedges(stations, clock)
+        self._paused: Set[int] = frozenset()
         self._asker = Asker(
             self._texts,
             stations,
             self._batch,
+            self._hedges,
             self.wake,
             me=me,
             request_timeout=request_timeout,
@@ -131,6 +139,7 @@ class Turns:
 
         Nothing more is sent for those, nor for the jobs that are `paused`, whose requests in flight may end.
         """
+        self._paused = paused
         for station in self._stations.values():
             for seat in station.seats:
                 if seat.current is not None and seat.request is not None and seat.current.key in lost:
@@ -180,7 +189,7 @@ class Turns:
             if look_for_strangers:
                 release_strangers(tx, self._me, known)
             record_sent(tx, under_way)
-            settle(tx, batch.ended)
+            moved = settle(tx, batch.ended)
             release(tx, batch.returned)
             for worker_id, busy, seats, rates in learnt:
                 note_work(tx, worker_id, busy, seats)
@@ -189,10 +198,10 @@ class Turns:
             suspect = next_suspect(tx, takers, now)
             if suspect is not None:
                 group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
-                return _Turn([] if group is None else [group], draining=group is None, papers=known_papers)
+                return _Turn([] if group is None else [group], moved, draining=group is None, papers=known_papers)
             papers = backlog(tx, placing.model) if placing is not None and look_at_backlog else known_papers
             placed = asks if placing is None else placing.bounded(asks, papers)
-            return _Turn(claim(tx, placed, held, self._me, now), draining=False, papers=papers)
+            return _Turn(claim(tx, placed, held, self._me, now), moved, draining=False, papers=papers)
 
         try:
             turn = await self._database.write(transaction)
@@ -219,8 +228,9 @@ class Turns:
         self._start_seats()
         if not self._draining:
             self._help_out()
+            self._hedge()
         for each in batch.ended:
-            self._announce(each)
+            self._announce(each, moved=each.sent.id in turn.moved)
         return len(batch.ended) + sum(len(group.leases) for group in groups)
 
     def _placing(self) -> Placing | None:
@@ -240,6 +250,16 @@ class Turns:
         if found is not None:
             self._helping, taken = found
             self._batch.returned.extend(taken)
+            self.wake()
+
+    def _hedge(self) -> None:
+        """Have a worker that found nothing asked what another one takes long for, where nothing unsent is left."""
+        if self._helping is not None or not self._claiming or self._room() <= 0:
+            return
+        found = self._hedges.begin(self._paused)
+        if found is not None:
+            station, seat, lease = found
+            seat.task = asyncio.create_task(self._run(station, seat, lease))
             self.wake()
 
     def _takers(self) -> list[Ask]:
@@ -297,8 +317,11 @@ class Turns:
                 if seat.task is not None and seat.task.done():
                     seat.task.result()
 
-    async def _run(self, station: Station, seat: Seat) -> None:
-        """One seat: prompt after prompt until it has none."""
+    async def _run(self, station: Station, seat: Seat, hedge: Lease | None = None) -> None:
+        """One seat: what another one asks already, if that is given, and prompt after prompt until it has none."""
+        if hedge is not None:
+            await self._ask_too(station, seat, hedge)
+            self.wake()
         while self._claiming and not self._draining and (lease := station.next_lease(seat)) is not None:
             assert seat.group is not None
             try:
@@ -311,7 +334,16 @@ class Turns:
             self.wake()
         self.wake()
 
-    def _announce(self, each: Settlement) -> None:
-        event = announced(each, self._stations[each.sent.worker_id].worker.name)
+    async def _ask_too(self, station: Station, seat: Seat, lease: Lease) -> None:
+        try:
+            if seat.group is not None and self._claiming and self._hedges.wanted(lease, station, seat):
+                await self._asker.ask(station, seat, seat.group, lease)
+        finally:
+            # Whatever went wrong, the lease is the other seat's to give back.
+            seat.current = None
+            self._hedges.ended(lease, seat, answered=False)
+
+    def _announce(self, each: Settlement, *, moved: bool) -> None:
+        event = announced(each, self._stations[each.sent.worker_id].worker.name, moved=moved)
         if event is not None:
             self._tell(event)

@@ -10,6 +10,7 @@ import pytest
 
 from distllm.store.locks import coordinator_lock
 from tests.cli.conftest import Cli
+from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
 from tests.processes import command_of, descendants_of, is_alive
 
@@ -113,6 +114,28 @@ async def test_a_follower_takes_over_when_the_coordinator_is_killed(cli: Cli) ->
         server.seconds_per_token = 0.0
         assert (await cli.finish(second)).code == 0
     assert_done_once(cli, 6, before)
+
+
+async def test_killed_with_a_prompt_in_flight_on_two_workers_at_once(cli: Cli) -> None:
+    cli.papers(1)
+    async with FakeServer() as slow, FakeServer() as idle:
+        slow.behave(HELD)
+        idle.behave(HELD)
+        idle.probe_status = 503
+        cli.use(slow, idle, health_check_interval=0.2)
+        process = await cli.start("submit", "papers", "--prompt", "What is asked?")
+        await slow.until(lambda: len(slow.requests) == 1, 20)
+        # The one falls silent, the other comes up.
+        slow.probe_status, idle.probe_status = 503, 200
+        await cli.until(lambda: cli.rows("SELECT lease, outcome FROM attempts") == [(1, None), (1, None)], 20)
+        await kill(cli, process)
+        slow.probe_status = 200
+        done = await cli.run("resume")
+        assert done.code == 0, done.err
+        assert len(slow.requests) + len(idle.requests) == 3
+    assert cli.rows("SELECT lease, outcome FROM attempts ORDER BY id") == [(1, "lost"), (1, "lost"), (2, "done")]
+    assert cli.rows("SELECT lease, failures, losses FROM prompts") == [(2, 0, 1)]
+    assert_done_once(cli, 1, {})
 
 
 async def test_killed_with_the_embedded_worker_alive(cli: Cli) -> None:

@@ -1,0 +1,134 @@
+"""Stragglers: prompts in flight that an idle worker is asked too, under the lease that both then share."""
+
+import math
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+
+from distllm.balancer.placement import LEAST_SECONDS, Pace, Straggler, best_hedge, overdue
+from distllm.dispatcher.placing import QUESTION_TOKENS
+from distllm.dispatcher.station import Seat, Station
+from distllm.domain.clock import Clock
+from distllm.domain.models import Paper
+from distllm.store.leases import Group, Lease
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """A prompt that one worker takes long for, and how many seconds more it is expected to take there."""
+
+    station: Station
+    seat: Seat
+    group: Group
+    lease: Lease
+    rest: float
+
+
+class Hedges:
+    """The leases that two workers are asked at once: the first answer stops the other request.
+
+    If one of the two fails, the lease is the other's, by a rule of the store: it goes back when no attempt under it
+    is left. No lease is hedged twice, so that a worker that fails at once is not asked over and over.
+    """
+
+    def __init__(self, stations: Sequence[Station], clock: Clock) -> None:
+        self._stations = stations
+        self._clock = clock
+        self._asking: dict[tuple[int, int], list[Seat]] = {}
+
+    def begin(self, paused: Set[int]) -> tuple[Station, Seat, Lease] | None:
+        """Give the straggler that is worth it most to a seat of an idle worker, which is then to ask it.
+
+        None where nobody is idle, or nothing is gained. Nothing more is sent for the jobs that are `paused`.
+        """
+        idle = [
+            station for station in self._stations if station.usable and not station.silent and station.has_free_seat
+        ]
+        if not idle:
+            return None
+        answers, tokens = map(sum, zip(*(station.written for station in self._stations), strict=True))
+        answer_tokens = tokens / answers if answers else 0.0
+        pairs = [
+            (each, station, seat, _elsewhere(station, seat, each, answer_tokens))
+            for each in self._in_flight(paused, answer_tokens)
+            for station in idle
+            if station is not each.station and each.lease.needs <= station.windows().get(each.group.model, 0)
+            for seat in _free_seat(station, each.lease.reading_id)
+        ]
+        best = best_hedge([Straggler(each.rest, elsewhere) for each, _, _, elsewhere in pairs])
+        if best is None:
+            return None
+        straggler, station, seat, _ = pairs[best]
+        lease = straggler.lease
+        seat.group = replace(straggler.group, worker_id=station.id, leases=(lease,))
+        seat.current = lease
+        self._asking[lease.key] = [straggler.seat, seat]
+        return station, seat, lease
+
+    def wanted(self, lease: Lease, station: Station, seat: Seat) -> bool:
+        """Whether a lease is still to be asked a second time, now that the seat comes to it."""
+        others = [each for each in self._asking.get(lease.key, ()) if each is not seat]
+        waited_for = any(each.request is not None and not each.request.stopped for each in others)
+        return waited_for and seat.group is not None and station.usable and station.serves(seat.group.model)
+
+    def ended(self, lease: Lease, seat: Seat, *, answered: bool) -> None:
+        """A seat asks a lease no more; if it was `answered`, who else asks it is stopped."""
+        asking = self._asking.get(lease.key)
+        if asking is None:
+            return
+        left = self._asking[lease.key] = [each for each in asking if each is not seat]
+        if answered:
+            for other in left:
+                if other.request is not None:
+                    other.request.stop()
+        if not left:
+            del self._asking[lease.key]
+
+    def _in_flight(self, paused: Set[int], answer_tokens: float) -> list[_InFlight]:
+        """What may be asked a second time: nothing that has failed, or that anybody went down with."""
+        now = self._clock.ticks()
+        found = []
+        for station in self._stations:
+            for seat in station.seats:
+                lease, group = seat.current, seat.group
+                if lease is None or group is None or seat.request is None or seat.request.stopped:
+                    continue
+                if lease.failures or lease.losses or lease.job_id in paused or lease.key in self._asking:
+                    continue
+                rest = _rest(station, seat, _pace(station, group.model, answer_tokens), now)
+                if rest > LEAST_SECONDS:
+                    found.append(_InFlight(station, seat, group, lease, rest))
+        return found
+
+
+def _pace(station: Station, model: str, answer_tokens: float) -> Pace | None:
+    """How fast a worker is, as far as it has told; answers are taken to be as long as those so far on the mean."""
+    rates = station.rates.get(model)
+    if rates is None or not rates.prefill or not rates.decode or not answer_tokens:
+        return None
+    return Pace(rates.prefill, rates.decode, QUESTION_TOKENS, answer_tokens)
+
+
+def _rest(station: Station, seat: Seat, pace: Pace | None, now: float) -> float:
+    """In how many seconds a request is expected to end; 0 where nobody knows, so that it is left alone."""
+    if station.silent or not station.well:
+        return math.inf
+    if pace is None:
+        return 0.0
+    return overdue(seat.reads / pace.prefill + pace.answering(1), now - seat.began)
+
+
+def _free_seat(station: Station, reading_id: int) -> Sequence[Seat]:
+    """The seat of an idle worker that would be asked, rather one that has read the paper; none if all are at work."""
+    free = [
+        seat
+        for seat in station.open_seats()
+        if seat.wanting and seat.current is None and (seat.task is None or seat.task.done())
+    ]
+    return sorted(free, key=lambda seat: seat.cached != reading_id)[:1]
+
+
+def _elsewhere(station: Station, seat: Seat, straggler: _InFlight, answer_tokens: float) -> float | None:
+    """In how many seconds an idle seat would have answered a prompt, the reading included if it has not read it."""
+    pace = _pace(station, straggler.group.model, answer_tokens)
+    tokens = 0 if seat.cached == straggler.lease.reading_id else straggler.lease.needs
+    return None if pace is None else pace.seconds(Paper(tokens, 1, 0))
