@@ -14,16 +14,31 @@ CUT_WITHIN_SECONDS = 3.0
 """An answer that was sent so shortly before the connections were cut may not have arrived."""
 
 
+NOTICED_WITHIN_SECONDS = 1.0
+"""By then a server has noticed that nobody waits for its answer any more."""
+
+HEDGED = "a prompt is asked twice at once of two workers, once a lease"
+
+
 @dataclass(slots=True)
 class Call:
-    """One request, as a server saw it; `ended` is None while it runs."""
+    """One request, as a server saw it; `ended` is None while it runs.
+
+    It is a `hedge` if another for its prompt, by the same coordinator, surely ran on beside it.
+    """
 
     number: int
     key: str
+    server: str
     life: str
     began: float
+    hedge: bool = False
     ended: float | None = None
     how: str | None = None
+
+    def ends_after(self, at: float, snapshot: Snapshot) -> bool:
+        """Whether it still ran at a time, or at the snapshot, if that was before."""
+        return (self.ended or snapshot.at) > at
 
 
 @dataclass(slots=True)
@@ -70,8 +85,8 @@ class Calls:
 
     def _take(self, words: list[str]) -> None:
         match words:
-            case ["begin", number, key, life, at]:
-                call = Call(int(number), key, life, float(at))
+            case ["begin", number, key, server, life, at]:
+                call = Call(int(number), key, server, life, float(at))
                 self._open[call.number] = call
                 self._new.append(call)
                 self.by_key.setdefault(key, []).append(call)
@@ -105,23 +120,39 @@ class Calls:
             answered = self._answered_at.get(call.key)
             if answered is not None and call.began > answered:
                 raise BrokenPromiseError("what is answered is not asked again", f"{call.key} by {call.life}")
-            self._had_cause(call)
+            self._had_cause(call, snapshot)
         for key in snapshot.new_answers:
             self._answered_at[key] = snapshot.at
 
-    def _had_cause(self, call: Call) -> None:
-        """A call is the first of its prompt, or the one before it came to nothing."""
+    def _had_cause(self, call: Call, snapshot: Snapshot) -> None:
+        """A call is the first of its prompt, those before it came to nothing, or it is the second under a lease."""
         before = [each for each in self.by_key[call.key] if each.number < call.number]
         if not before:
             return
-        last = before[-1]
-        self.counts["again"] += 1
-        if last.life != call.life:
-            self.counts["again after a death"] += 1
-        elif last.how == "answered" and last.ended is not None and not self._was_cut(last.ended):
+        mine = [each for each in before if each.life == call.life]
+        answered = (each.ended for each in mine if each.how == "answered" and each.ended is not None)
+        if any(ended <= call.began and not self._was_cut(ended) for ended in answered):
             raise BrokenPromiseError(
                 "nothing is done twice", f"{call.key} was asked again by {call.life} after an answer"
             )
+        beside = [each for each in mine if each.ends_after(call.began, snapshot)]
+        surely = [each for each in beside if each.ends_after(call.began + NOTICED_WITHIN_SECONDS, snapshot)]
+        if surely:
+            call.hedge = True
+            self._is_hedge(call, surely, snapshot)
+        if any(each.server != call.server for each in beside):
+            self.counts["beside"] += 1
+            return
+        self.counts["again"] += 1
+        self.counts["again after a death"] += not mine
+
+    def _is_hedge(self, call: Call, others: list[Call], snapshot: Snapshot) -> None:
+        if len(others) > 1 or others[0].server == call.server:
+            servers = ", ".join(each.server for each in [*others, call])
+            raise BrokenPromiseError(HEDGED, f"{call.key} was asked by {call.life} at once of {servers}")
+        hedges, leases = sum(each.hedge for each in self.by_key[call.key]), snapshot.leases.get(call.key, 0)
+        if hedges > leases:
+            raise BrokenPromiseError(HEDGED, f"{call.key} was hedged {hedges} times under {leases} leases")
 
     def _was_cut(self, ended: float) -> bool:
         return any(0 <= cut - ended + 0.5 <= CUT_WITHIN_SECONDS for cut in self._cuts)

@@ -1,9 +1,9 @@
 """The fake servers of a campaign in a process of their own: `python -m tests.chaos.fleet`.
 
 Its first line says where they are. Then it takes one command a line on its standard input and answers each with
-`ok`; it ends when that is closed. Every request for an answer leaves two lines in the log, `begin NUMBER KEY LIFE
-TIME` and `end NUMBER HOW TIME`: KEY is what the prompt asks, LIFE whose key it came with, TIME of the monotonic
-clock, which all processes share, and HOW `answered`, `spoilt` (on purpose), or `disconnected`.
+`ok`; it ends when that is closed. Every request for an answer leaves two lines in the log, `begin NUMBER KEY SERVER
+LIFE TIME` and `end NUMBER HOW TIME`: KEY is what the prompt asks, SERVER who is asked, LIFE whose key it came with,
+TIME of the monotonic clock, which all processes share, and HOW `answered`, `spoilt` (on purpose), or `disconnected`.
 """
 
 import argparse
@@ -89,7 +89,9 @@ class Logged(FakeServer):
     def _begin(self, seen: Seen) -> None:
         number = self._numbers[id(seen)] = next(self._log.numbers)
         self._mine[asyncio.current_task()] = seen
-        self._log.write("begin", number, key_of(seen), seen.headers.get("Authorization", "").removeprefix("Bearer "))
+        self._log.write(
+            "begin", number, key_of(seen), self.kind, seen.headers.get("Authorization", "").removeprefix("Bearer ")
+        )
         self._next()
 
     def _next(self) -> None:
@@ -100,8 +102,8 @@ class Logged(FakeServer):
         return self.behave_always(replace(b.GOOD, first_token_after=seconds))
 
     def _made_up(self, seen: Seen) -> str:
-        """An answer that tells what was asked, and like no other answer to it."""
-        return f"{key_of(seen)}#{self._numbers[id(seen)]}"
+        """An answer that tells what was asked, like no other answer to it, and long enough to tell a pace."""
+        return f"{key_of(seen)}#{self._numbers[id(seen)]} and so many words more that it has a pace"
 
 
 def key_of(seen: Seen) -> str:

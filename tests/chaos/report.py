@@ -71,6 +71,7 @@ class Report:
             "results": f"{self.results:,}",
             "calls": f"{self.calls['calls']:,}, {self.calls['spoilt']:,} of them spoilt on purpose",
             "again": f"{after:,} calls after a death, {again - after:,} after a failure of a server",
+            "hedged": f"{self.calls['beside']:,} calls beside one that ran on, at another server",
             "in the air": f"{self.in_the_air:,} at all deaths, at most {self.most_in_the_air} at one",
             "duplicates": f"{self.twice} prompts done twice",
             "lost": f"{self.lost} answers that were seen are gone, or others",

@@ -31,7 +31,7 @@ async def test_sixteen_deaths_lose_nothing(tmp_path: Path) -> None:
     assert report.deaths["edge"] + report.missed == 8
     assert report.deaths["edge"] >= 6
     assert report.results == report.prompts >= 150
-    assert report.calls["calls"] == report.prompts + report.calls["again after a death"]
+    assert report.calls["calls"] == report.prompts + report.calls["again after a death"] + report.calls["beside"]
     assert report.failed == report.stuck == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from distllm.store.migrate import upgrade
 from tests.chaos.broken import BrokenPromiseError
-from tests.chaos.calls import Calls
+from tests.chaos.calls import HEDGED, Calls
 from tests.chaos.checks import DONE_ONCE, EMPTY, NO_ANSWER_IS_LOST, Ledger, Snapshot
 from tests.chaos.edges import BUILD, CLAIM, RECLAIM, SETTLE, sort_of
 from tests.store.store_kit import Store, add_job, end
@@ -106,14 +106,14 @@ def calls_of(folder: Path, *lines: str) -> Calls:
 
 
 def test_a_death_excuses_the_next_call_and_is_counted(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", "end 1 disconnected 11.0", "begin 2 p/q b 12.0")
+    calls = calls_of(tmp_path, "begin 1 p/q one a 10.0", "end 1 disconnected 11.0", "begin 2 p/q one b 12.0")
     calls.judge(seen("leased", 2, at=13.0))
     calls.bury("a", 11.0, seen("leased", 2, at=13.0), excused=False)
     assert (calls.total, calls.counts["again after a death"], calls.in_the_air) == (2, 1, 1)
 
 
 def test_what_a_follower_has_had_answered_already_was_in_the_air_too(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", "end 1 disconnected 11.0", "begin 2 p/q b 12.0")
+    calls = calls_of(tmp_path, "begin 1 p/q one a 10.0", "end 1 disconnected 11.0", "begin 2 p/q one b 12.0")
     calls.bury("a", 11.0, seen("done", 2, at=13.0), excused=False)
     assert calls.in_the_air == 1
 
@@ -121,8 +121,8 @@ def test_what_a_follower_has_had_answered_already_was_in_the_air_too(tmp_path: P
 @pytest.mark.parametrize(
     ("lines", "lease", "promise"),
     [
-        (["begin 1 p/q a 10.0"], 0, "a lease is in the database before its prompt is sent"),
-        (["begin 1 p/q a 10.0", "end 1 answered 10.5", "begin 2 p/q a 11.0"], 2, "nothing is done twice"),
+        (["begin 1 p/q one a 10.0"], 0, "a lease is in the database before its prompt is sent"),
+        (["begin 1 p/q one a 10.0", "end 1 answered 10.5", "begin 2 p/q one a 11.0"], 2, "nothing is done twice"),
     ],
 )
 def test_a_call_without_cause_is_noticed(tmp_path: Path, lines: list[str], lease: int, promise: str) -> None:
@@ -132,23 +132,67 @@ def test_a_call_without_cause_is_noticed(tmp_path: Path, lines: list[str], lease
 
 @pytest.mark.parametrize("how", ["spoilt", "disconnected"])
 def test_a_call_that_came_to_nothing_excuses_the_next(tmp_path: Path, how: str) -> None:
-    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", f"end 1 {how} 10.5", "begin 2 p/q a 11.0")
+    calls = calls_of(tmp_path, "begin 1 p/q one a 10.0", f"end 1 {how} 10.5", "begin 2 p/q one a 11.0")
     calls.judge(seen("leased", 2, at=20.0))
     assert (calls.counts["again"], calls.counts["again after a death"]) == (1, 0)
 
 
+FIRST = "begin 1 p/q one a 10.0"
+SECOND = "begin 2 p/q two a 15.0"
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [],
+        ["end 2 answered 17.0", "end 1 disconnected 17.0"],
+        ["end 1 answered 17.0", "end 2 disconnected 17.0"],
+        ["end 1 spoilt 17.0", "end 2 answered 18.0"],
+        ["end 2 answered 15.1", "end 1 disconnected 15.1"],
+    ],
+)
+def test_a_second_call_beside_the_first_is_a_hedge(tmp_path: Path, ends: list[str]) -> None:
+    calls = calls_of(tmp_path, FIRST, SECOND, *ends)
+    calls.judge(seen("leased", 1, at=20.0))
+    assert (calls.counts["beside"], calls.counts["again"]) == (1, 0)
+
+
+def test_after_both_have_failed_it_is_asked_and_hedged_again(tmp_path: Path) -> None:
+    ends = ["end 1 spoilt 16.4", "end 2 spoilt 16.5"]
+    again = ["begin 3 p/q one a 17.0", "begin 4 p/q two a 20.0"]
+    calls = calls_of(tmp_path, FIRST, SECOND, *ends, *again)
+    calls.judge(seen("leased", 2, at=30.0))
+    assert (calls.counts["beside"], calls.counts["again"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "promise"),
+    [
+        (["begin 2 p/q one a 15.0"], HEDGED),
+        ([SECOND, "begin 3 p/q three a 16.0"], HEDGED),
+        ([SECOND, "end 2 spoilt 16.0", "begin 3 p/q two a 16.5"], HEDGED),
+        ([SECOND, "end 2 answered 16.0", "begin 3 p/q two a 16.5"], "nothing is done twice"),
+        (["end 1 answered 14.0", SECOND], "nothing is done twice"),
+        ([SECOND, "end 1 answered 16.0", "end 2 disconnected 16.0", "begin 3 p/q two a 17.0"], "nothing is done twice"),
+    ],
+)
+def test_what_no_hedge_explains_is_noticed(tmp_path: Path, lines: list[str], promise: str) -> None:
+    with pytest.raises(BrokenPromiseError, match=promise):
+        calls_of(tmp_path, FIRST, *lines).judge(seen("leased", 1, at=20.0))
+
+
 def test_a_call_for_what_is_answered_is_noticed(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", "end 1 answered 10.5")
+    calls = calls_of(tmp_path, "begin 1 p/q one a 10.0", "end 1 answered 10.5")
     calls.judge(seen("done", 1, at=11.0, answered=True))
     with (tmp_path / "calls.log").open("a") as file:
-        file.write("begin 2 p/q b 12.0\n")
+        file.write("begin 2 p/q one b 12.0\n")
     calls.refresh()
     with pytest.raises(BrokenPromiseError, match="what is answered is not asked again"):
         calls.judge(seen("done", 2, at=13.0))
 
 
 def test_an_answer_that_was_not_written_in_time_is_noticed(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "begin 1 p/q a 10.0", "end 1 answered 10.5")
+    calls = calls_of(tmp_path, "begin 1 p/q one a 10.0", "end 1 answered 10.5")
     calls.bury("a", 11.0, seen("leased", 1, at=20.0), excused=False)
     calls = calls_of(tmp_path)
     with pytest.raises(BrokenPromiseError, match="no answer is lost"):
