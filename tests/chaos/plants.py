@@ -29,9 +29,14 @@ MISTAKES = {
     "fence": Mistake(
         (
             Change(
+                "store/leases.py",
+                'OURS = (*OF_LEASE, prompts.c.lease == bindparam("number"))',
+                'OURS = (*OF_LEASE, bindparam("number").is_not(None))',
+            ),
+            Change(
                 "store/results.py",
-                '_OURS = (prompts.c.id == bindparam("prompt"), prompts.c.lease == bindparam("number"))',
-                '_OURS = (prompts.c.id == bindparam("prompt"), bindparam("number").is_not(None))',
+                "open_leases.pop((lease.prompt_id, lease.job_id, lease.number), None)",
+                "next((PromptState(state) for prompt, _, _, state in found if prompt == lease.prompt_id), None)",
             ),
         ),
         ("late",),
