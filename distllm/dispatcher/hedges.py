@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
-from distllm.balancer.placement import LEAST_SECONDS, Pace, Straggler, best_hedge, overdue
-from distllm.dispatcher.placing import QUESTION_TOKENS
+from distllm.balancer.paces import Flight, Pace, told
+from distllm.balancer.stragglers import LEAST_SECONDS, Straggler, best_hedge
 from distllm.dispatcher.station import Seat, Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import Paper
@@ -102,10 +102,7 @@ class Hedges:
 
 def _pace(station: Station, model: str, answer_tokens: float) -> Pace | None:
     """How fast a worker is, as far as it has told; answers are taken to be as long as those so far on the mean."""
-    rates = station.rates.get(model)
-    if rates is None or not rates.prefill or not rates.decode or not answer_tokens:
-        return None
-    return Pace(rates.prefill, rates.decode, QUESTION_TOKENS, answer_tokens)
+    return told(station.rates.get(model), answer_tokens) if answer_tokens else None
 
 
 def _rest(station: Station, seat: Seat, pace: Pace | None, now: float) -> float:
@@ -114,7 +111,7 @@ def _rest(station: Station, seat: Seat, pace: Pace | None, now: float) -> float:
         return math.inf
     if pace is None:
         return 0.0
-    return overdue(seat.reads / pace.prefill + pace.answering(1), now - seat.began)
+    return Flight(seat.reads, now - seat.began).left(pace)
 
 
 def _free_seat(station: Station, reading_id: int) -> Sequence[Seat]:

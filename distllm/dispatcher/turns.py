@@ -226,7 +226,7 @@ class Turns:
         for group in groups:
             self._stations[group.worker_id].take(rendered(group))
         self._start_seats()
-        if not self._draining:
+        if not self._draining and not self._asking_alone:
             self._help_out()
             self._hedge()
         for each in batch.ended:
@@ -262,6 +262,11 @@ class Turns:
             seat.task = asyncio.create_task(self._run(station, seat, lease))
             self.wake()
 
+    @property
+    def _asking_alone(self) -> bool:
+        """Whether a prompt is to have nothing beside it."""
+        return any(lease.alone for station in self._stations.values() for lease in station.leases())
+
     def _takers(self) -> list[Ask]:
         """Whoever could take a prompt that is to be asked alone."""
         return [Ask(station.id, station.windows(), limit=1) for station in self._stations.values() if station.usable]
@@ -272,7 +277,7 @@ class Turns:
             self._tell(Noticed(_SUSPECTS))
 
     def _asks(self) -> list[Ask]:
-        if any(seat.current.alone for station in self._stations.values() for seat in station.seats if seat.current):
+        if self._asking_alone:
             return []
         stations = [station for station in self._stations.values() if station.usable]
         means = [station.mean_seconds for station in stations if station.mean_seconds]

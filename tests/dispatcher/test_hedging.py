@@ -113,7 +113,7 @@ async def test_who_is_nearly_done_is_waited_for(bench: Bench) -> None:
     slow, fast = FakeServer(), FakeServer()
     slow.behave(HELD)
     async with working(bench, slow, fast, pace_of_slow=FAST) as run:
-        await fast.until(probed(fast, 8))
+        await fast.until(probed(fast, 3))
         assert not fast.requests
         slow.release()
         await ends(run)
@@ -312,13 +312,12 @@ async def test_a_second_asking_counts_for_the_limit_of_all(bench: Bench, limit: 
         await knows(bench, slow, SLOW)
         await knows(bench, fast, FAST)
         await store_job(bench.database, [paper(0)], ["What?"])
-        slow.probe_status = ILL
+        # With both at hand, it would be given to the fast one.
+        fast.probe_status = ILL
         async with bench.coordinator(slow, fast, seats_in_all=limit, policy=OnlyTheFirst()) as coordinator:
             run = asyncio.create_task(coordinator.run(lambda _: True))
-            await fast.until(probed(fast, 2))
-            # The turn that writes that it was sent finds the other idle.
-            slow.probe_status = WELL
             await slow.until(lambda: len(slow.requests) == 1)
+            fast.probe_status = WELL
             await fast.until(probed(fast, 5))
             assert len(fast.requests) == asked
             slow.release()
@@ -334,4 +333,17 @@ async def test_what_does_not_fit_the_window_of_an_idle_worker_is_not_sent_to_it(
         assert not fast.requests
         slow.release()
         await ends(run)
+    assert attempts(bench) == [(1, "done")]
+
+
+async def test_what_is_asked_alone_is_taken_from_its_worker_by_no_faster_one(bench: Bench) -> None:
+    slow, fast = FakeServer(), FakeServer()
+    async with slow, fast:
+        await knows(bench, slow, SLOW)
+        await knows(bench, fast, FAST)
+        await store_job(bench.database, [paper(0)], ["What?"])
+        with bench.changing() as connection:
+            connection.execute("UPDATE prompts SET losses = 3")
+        async with bench.coordinator(slow, fast) as coordinator:
+            await ends(asyncio.create_task(coordinator.run(lambda _: True)))
     assert attempts(bench) == [(1, "done")]
