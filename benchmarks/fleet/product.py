@@ -17,7 +17,8 @@ from benchmarks.fleet.work import Task
 from distllm.balancer.policies import Machine, make_policy
 from distllm.dispatcher.placing import Placing
 from distllm.dispatcher.probes import SOONEST_SECONDS
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import Ask, ErrorClass, Health, Offer, Outcome, Paper, Usage
 from distllm.domain.policy import Again, Done, Lost, limits, verdict

@@ -6,7 +6,8 @@ from random import Random
 
 from distllm.dispatcher.batch import Batch, released
 from distllm.dispatcher.hedges import Hedges
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.dispatcher.stoppable import Stoppable
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock

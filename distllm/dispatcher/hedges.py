@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from distllm.balancer.paces import Flight, Pace, told
 from distllm.balancer.stragglers import LEAST_SECONDS, Straggler, best_hedge
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import Paper
 from distllm.store.leases import Group, Lease

@@ -8,7 +8,8 @@ from functools import partial
 from distllm.balancer.help import Busy, best_help
 from distllm.balancer.paces import ANSWER_TOKENS_UNKNOWN, Flight, Pace, slowed, told, usual
 from distllm.balancer.placement import Place, longest_in_time
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.domain.models import Ask, Paper
 from distllm.store.leases import Group, Lease
 

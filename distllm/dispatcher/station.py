@@ -1,17 +1,16 @@
 """One worker at work: its seats, what they hold, and what is known of its health and speed."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from distllm.balancer.breaker import Breaker
-from distllm.balancer.concurrency import Concurrency, Sent, Work
+from distllm.balancer.concurrency import Concurrency, Work
 from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Machine
 from distllm.balancer.rates import learnt
 from distllm.balancer.weights import weigh
-from distllm.dispatcher.stoppable import Stoppable
+from distllm.dispatcher.seat import Seat
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
 from distllm.domain.tokens import estimate_tokens
@@ -20,44 +19,6 @@ from distllm.workers.base import Worker
 
 UNTOLD_WINDOW = 2**31
 """For a server that does not tell its window: everything is offered to it, and no answer is proven."""
-
-
-@dataclass(slots=True, eq=False)
-class Seat:
-    """One request that a worker may have in flight, and the leases that follow it.
-
-    `cached` is the reading that it was sent last, maybe by another coordinator, and that its worker may have cached.
-    `place` is which of the seats it is: those that come first are the last to be closed.
-    `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first;
-    `sent` is what its end is told with.
-    """
-
-    place: int
-    cached: int | None = None
-    began: float = 0.0
-    reads: int = 0
-    sent: Sent | None = None
-    group: Group | None = None
-    leases: deque[Lease] = field(default_factory=deque)
-    current: Lease | None = None
-    task: asyncio.Task[None] | None = None
-    request: Stoppable | None = None
-
-    @property
-    def reading(self) -> int | None:
-        """What its worker has cached for it."""
-        return self.cached if self.group is None else self.group.reading_id
-
-    def forget(self) -> None:
-        """Its server has gone, and what it had cached with it."""
-        self.cached = None
-        if not self.leases:
-            self.group = None
-
-    @property
-    def wanting(self) -> bool:
-        """Whether nothing unsent is left for it."""
-        return not self.leases
 
 
 class Station:

@@ -11,7 +11,8 @@ from distllm.dispatcher.asker import Asker
 from distllm.dispatcher.batch import Batch, announced
 from distllm.dispatcher.hedges import Hedges
 from distllm.dispatcher.placing import Placing
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.dispatcher.texts import Texts, rendered
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, Noticed

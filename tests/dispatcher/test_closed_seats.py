@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from distllm.dispatcher.station import Seat, Station
+from distllm.dispatcher.seat import Seat
+from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Usage, WorkerSpec, WorkerType
 from distllm.store.leases import Group, Lease
