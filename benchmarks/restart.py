@@ -56,28 +56,34 @@ async def _measure(folder: Path, leases: int, runs: int) -> dict[int, list[float
         for held, found in seconds.items():
             place = folder / f"{held}-{run}"
             place.mkdir()
-            _die_holding(place / "distllm.db", leases, held)
-            found.append(await _resume(place))
+            _store(place / "distllm.db", leases)
+            die_holding(place / "distllm.db", held)
+            found.append(await first_request(place))
     return seconds
 
 
-def _die_holding(path: Path, prompts: int, held: int) -> None:
-    """Store a job of so many prompts in a process that leases and sends `held` of them, and kills itself."""
-    victim = multiprocessing.get_context("spawn").Process(target=_hold, args=(path, prompts, held))
+def _store(path: Path, prompts: int) -> None:
+    upgrade(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        papers = [f"paper {number} has a few words" for number in range(prompts // len(QUESTIONS))]
+        add_job(Store(path, connection), papers, QUESTIONS, params={"temperature": 0.0})
+
+
+def die_holding(path: Path, held: int, model: str = MODEL) -> None:
+    """Have a process lease and send `held` prompts of the jobs at `path`, and kill itself."""
+    victim = multiprocessing.get_context("spawn").Process(target=_hold, args=(path, held, model))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL, victim.exitcode
 
 
-def _hold(path: Path, prompts: int, held: int) -> None:
-    upgrade(path)
+def _hold(path: Path, held: int, model: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         store = Store(path, connection)
-        papers = [f"paper {number} has a few words" for number in range(prompts // len(QUESTIONS))]
-        add_job(store, papers, QUESTIONS, params={"temperature": 0.0})
         me, worker = store.coordinator(time.time()), store.worker("studio")
-        ask = Ask(worker, {MODEL: HUGE}, len(QUESTIONS))
+        ask = Ask(worker, {model: HUGE}, len(QUESTIONS))
         while held:
             groups = store.write(lambda tx: claim(tx, [ask] * 100, [], me, time.time()))
             sent = [store.unwritten(me, worker, lease) for group in groups for lease in group.leases]
@@ -87,8 +93,9 @@ def _hold(path: Path, prompts: int, held: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _resume(place: Path) -> float:
-    async with FakeServer(model=MODEL, slots=50, seconds_per_token=1.0) as server:
+async def first_request(place: Path, model: str = MODEL) -> float:
+    """Seconds from the start of `distllm resume` in a folder until its first request arrives."""
+    async with FakeServer(model=model, slots=50, seconds_per_token=1.0) as server:
         worker = {"id": "w", "type": "openai", "port": server.port}
         (place / "workers.json").write_text(json.dumps({"workers": [worker]}))
         began = time.monotonic()

@@ -1,66 +1,69 @@
-"""What the queue costs as it grows: each step on jobs of several sizes, a fresh process a size.
+"""What the queue costs at ten thousand prompts and at a million: neither time nor memory may grow with the job.
 
-    uv run python -m benchmarks.scale
-    uv run python -m benchmarks.scale --sizes 10000,100000 --without-export
+    uv run --group test --extra parquet python -m benchmarks.scale
+    uv run --group test --extra parquet python -m benchmarks.scale --sizes 10000,100000 --only turns,status
 
-A job of so many prompts, a hundred about each document, is stored; fifty prompts are leased and fifty answers settled,
-round by round, each with a commit (synchronous=FULL); the query behind `distllm status` is run, and `distllm status`
-and `distllm --help` themselves beside `python -c 'import typer'`; then every prompt is given an answer, and the job is
-exported in each format, while another process goes on writing. All by distllm's own store and commands. Ratios are
-those of the largest size to the smallest.
+For each size, a hundred questions are asked about as many papers as it takes:
+
+    submit     files into a new database, as `distllm submit` stores them; of that, the writing of the prompts
+    turns      a coordinator's transactions: fifty answers settled, fifty prompts leased; copies of one database,
+               in turns, a process for each; p50 of the parts, p99 of the commit with its fsync and checkpoint
+    status     what `distllm status` and `distllm status 1` ask the database
+    work       the most memory of a whole coordinator that gets a thousand answers from a server on the loopback
+    export     every format, a process for each, while another job of the same database is worked beside it
+    restart    from the start of `distllm resume` to its first request, after a kill that left 10,000 leases
+    commands   `distllm --help` and `distllm status`, start included, beside `python -c "import typer"`
+
+Each size has processes of its own. The machine may drift, so what is compared is measured in turns, and only ratios
+of one run mean anything. Ends with a table of what was found, and says which goals are met.
 """
 
 import argparse
-import multiprocessing
+import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
 
-from benchmarks.at_size import Steps, answer_all, look, submit, work
-from distllm.store.sqlite import open_for_writing
+from benchmarks.exporting import Exported, export, store_answers
+from benchmarks.figures import (
+    MEGABYTE,
+    Figure,
+    as_mb,
+    as_ms,
+    as_rate,
+    as_s,
+    at_least,
+    at_most,
+    megabytes_more,
+    percentile,
+    table,
+    times,
+)
+from benchmarks.fresh import fresh, peak_bytes
+from benchmarks.large_job import submit, write_papers
+from benchmarks.processes import serving
+from benchmarks.queue_turns import BATCH, Turn, coordinating, writing_beside
+from benchmarks.restart import die_holding, first_request
+from benchmarks.stub import MODEL
+from benchmarks.through_distllm import work
+from distllm.cli.status import gather
+from distllm.domain.events import Answered, Event
+from distllm.export.formats import Format
+from distllm.store.reads import open_reader
 
-MEGABYTE = 2**20
-FORMATS = ("jsonl", "csv", "markdown", "html", "parquet")
-DISTLLM = Path(sys.executable).with_name("distllm")
-TYPER = [sys.executable, "-c", "import typer"]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """One export: seconds, the most memory in bytes, and the longest that the write-ahead log was meanwhile."""
-
-    seconds: float
-    memory: int
-    log: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was measured at one size; times are seconds, memory and files are bytes."""
-
-    prompts: int
-    documents_seconds: float
-    submit_seconds: float
-    submit_memory: int
-    steps: Steps
-    work_memory: int
-    look: list[float]
-    status: tuple[float, float]
-    file: int
-    exports: dict[str, Export]
+PARTS = ("submit", "turns", "status", "work", "export", "restart", "commands")
+BLOCK = 10
+ENOUGH_ANSWERS = 1000
+WRITE_EVERY_SECONDS = 0.25
+MOST_LOG = 16 * 2**20
 
 
 def main() -> None:
@@ -68,146 +71,233 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", default="10000,100000,1000000", help="prompts, with commas (10000,100000,1000000)")
-    parser.add_argument("--rounds", type=int, default=150, help="leases and settlements of fifty (150)")
-    parser.add_argument("--runs", type=int, default=9, help="starts of each command, in turns (9)")
-    parser.add_argument("--without-export", action="store_true")
-    given = parser.parse_args()
-    sizes = [int(size) for size in given.sizes.split(",")]
-    if min(sizes) < 50 * given.rounds or given.rounds < 1:
-        parser.error(f"the smallest size must be at least 50 times the {given.rounds} rounds")
-    formats = [] if given.without_export else [form for form in FORMATS if form != "parquet" or find_spec("pyarrow")]
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for size in sizes:
-            found.append(measure(Path(folder) / f"{size}.db", size, given.rounds, given.runs, formats))
-        typer, helped = in_turns([TYPER, [str(DISTLLM), "--help"]], given.runs)
-    show(found, helped / typer)
-
-
-def measure(path: Path, prompts: int, rounds: int, runs: int, formats: Sequence[str]) -> Found:
-    """All steps on a job of so many prompts."""
-    _say(f"{prompts:,} prompts: submit")
-    documents_seconds, submit_seconds, submit_memory = apart(submit, path, prompts)
-    _say(f"{prompts:,} prompts: lease and settle")
-    steps, work_memory = apart(work, path, rounds)
-    seconds = apart(look, path, 50)
-    status = in_turns([TYPER, [str(DISTLLM), "--db", str(path), "status", "1"]], runs)
-    exports = {}
-    if formats:
-        _say(f"{prompts:,} prompts: answers for all of them")
-        apart(answer_all, path)
-        for form in formats:
-            _say(f"{prompts:,} prompts: export as {form}")
-            exports[form] = export(path, form)
-    size = path.stat().st_size
-    return Found(
-        prompts,
-        documents_seconds,
-        submit_seconds,
-        submit_memory,
-        steps,
-        work_memory,
-        seconds,
-        (status[0], status[1]),
-        size,
-        exports,
+    parser.add_argument(
+        "--sizes", type=_sizes, default=[10_000, 100_000, 1_000_000], help="prompts (10000,100000,1000000)"
     )
+    parser.add_argument("--questions", type=int, default=100, help="questions about a paper (100)")
+    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PARTS", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=4, help="copies of each database that are worked (4)")
+    parser.add_argument("--turns", type=int, default=180, help="transactions of each, fifty prompts a turn (180)")
+    parser.add_argument("--leases", type=int, default=10_000, help="what the killed coordinator held (10000)")
+    parser.add_argument("--runs", type=int, default=7, help="runs of each command, taken in turns (7)")
+    given = parser.parse_args()
+    if any(size % given.questions for size in given.sizes):
+        parser.error(f"--sizes must be multiples of the {given.questions} --questions")
+    if "turns" in given.only and (given.turns + 2) * BATCH > given.sizes[0]:
+        parser.error(f"--turns {given.turns} takes {(given.turns + 2) * BATCH:,} prompts: more than the smallest size")
+    if "export" in given.only and find_spec("pyarrow") is None:
+        parser.error("pyarrow is not installed: run this with `uv run --group test --extra parquet`")
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Scale(Path(folder), given).measure()
+    print(f"{given.questions} questions a paper; SQLite {_sqlite()}, {os.cpu_count()} cores")
+    print(table(given.sizes, figures))
+    missed = [figure.what for figure in figures if figure.missed]
+    print(f"missed: {', '.join(missed)}" if missed else "every goal is met")
 
 
-def apart(step: Callable[..., T], *values: Any) -> T:
-    """Run a step in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(step, *values).result()
+class Scale:
+    """The parts of one run. What one stores, the next ones use."""
 
+    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
+        self._folder = folder
+        self._given = given
+        self._sizes: list[int] = given.sizes
+        self._figures: list[Figure] = []
 
-def in_turns(commands: Sequence[Sequence[str]], runs: int) -> list[float]:
-    """Start commands in turns; the median seconds of each, start included."""
-    seconds: list[list[float]] = [[] for _ in commands]
-    for _ in range(runs):
-        for command, took in zip(commands, seconds, strict=True):
-            began = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            took.append(time.perf_counter() - began)
-    return [median(took) for took in seconds]
+    def measure(self) -> list[Figure]:
+        """Measure what is wanted, part by part."""
+        parts: dict[str, Callable[[], None]] = {
+            "submit": self._submit,
+            "turns": self._turns,
+            "status": self._status,
+            "work": self._work,
+            "export": self._export,
+            "restart": self._restart,
+            "commands": self._commands,
+        }
+        for name, part in parts.items():
+            # All but the exports need the jobs that are submitted first.
+            if name in self._given.only or (name == "submit" and set(self._given.only) - {"export"}):
+                began = time.perf_counter()
+                part()
+                _say(f"{name}: {time.perf_counter() - began:.0f} s")
+        return self._figures
 
+    def _stored(self, size: int) -> Path:
+        return self._folder / f"{size}.db"
 
-def export(path: Path, form: str) -> Export:
-    """Export the job while something else is written again and again."""
-    target = path.with_suffix(f".{form}")
-    command = [str(DISTLLM), "--db", str(path), "export", "1", "--format", form, "-o", str(target)]
-    ended = threading.Event()
-    longest = [0]
-    writing = threading.Thread(target=_go_on_writing, args=(path, ended, longest))
-    writing.start()
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    ended.set()
-    writing.join()
-    if status:
-        raise SystemExit(f"`{' '.join(command)}` failed")
-    target.unlink()
-    return Export(seconds, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024), longest[0])
+    def _copy(self, size: int, name: str) -> Path:
+        """The stored job anew, in a folder of its own."""
+        folder = self._folder / f"{name}-{size}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        copy = folder / "distllm.db"
+        shutil.copy(self._stored(size), copy)
+        # What is still to be written would slow down the commits of whoever comes next.
+        os.sync()
+        return copy
 
+    def _add(self, figure: Figure) -> None:
+        self._figures.append(figure)
+        _say("  ".join(figure.cells()))
 
-def _go_on_writing(path: Path, ended: threading.Event, longest: list[int]) -> None:
-    """Commit something now and then, and note how long the log becomes."""
-    log = path.with_name(f"{path.name}-wal")
-    with closing(open_for_writing(path)) as connection:
-        while not ended.wait(0.02):
-            connection.execute(
-                "UPDATE prompts SET tokens = tokens WHERE id % 1000 = abs(random()) % 1000 AND id < 20000"
+    def _submit(self) -> None:
+        questions = self._given.questions
+        papers = fresh(write_papers, self._folder / "papers", max(self._sizes) // questions)
+        done = [fresh(submit, self._stored(n), papers[: n // questions], questions, MODEL) for n in self._sizes]
+        rates = [size / each.writing for size, each in zip(self._sizes, done, strict=True)]
+        self._add(Figure("submit: files read and stored", [each.reading for each in done], as_s))
+        self._add(Figure("submit: prompts written", rates, as_rate, at_least(100_000, "100,000/s")))
+        self._add(Figure("submit: most memory", [each.peak for each in done], as_mb, megabytes_more(30)))
+        sizes = [self._stored(size).stat().st_size for size in self._sizes]
+        self._add(Figure("size of the database", sizes, as_mb))
+
+    def _turns(self) -> None:
+        found: dict[int, list[Turn]] = {size: [] for size in self._sizes}
+        for number in range(self._given.rounds):
+            with ExitStack() as stack:
+                copies = {size: self._copy(size, "turns") for size in self._sizes}
+                hands = {size: stack.enter_context(coordinating(copies[size], MODEL)) for size in self._sizes}
+                for hand in hands.values():
+                    # The first have nothing to settle yet.
+                    hand.turns(2)
+                for turn in range(0, self._given.turns, BLOCK):
+                    # Forwards and backwards, so that a machine that slows down favours nobody.
+                    for size in self._sizes[:: -1 if turn // BLOCK % 2 else 1]:
+                        found[size] += hands[size].turns(min(BLOCK, self._given.turns - turn))
+            _say(f"turns: round {number + 1} of {self._given.rounds}")
+        turns = list(found.values())
+        for what, share, pick, goal in (
+            (f"lease of {BATCH}, p50", 0.5, lambda turn: turn.lease, times(1.3)),
+            (f"settle of {BATCH}, p50", 0.5, lambda turn: turn.settle, times(1.3)),
+            ("commit, p50", 0.5, lambda turn: turn.commit, None),
+            ("commit, p99", 0.99, lambda turn: turn.commit, times(2)),
+        ):
+            values = [percentile([pick(turn) for turn in each], share) for each in turns]
+            self._add(Figure(what, values, as_ms, goal))
+        logs = [max(turn.log for turn in each) for each in turns]
+        self._add(Figure("longest write-ahead log", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
+
+    def _status(self) -> None:
+        found = [fresh(_ask_status, self._copy(size, "status")) for size in self._sizes]
+        goal = at_most(0.005, "5 ms")
+        self._add(Figure("query of `status`, p50", [all_jobs for all_jobs, _ in found], as_ms, goal))
+        self._add(Figure("queries of `status 1`, p50", [one_job for _, one_job in found], as_ms, goal))
+
+    def _work(self) -> None:
+        peaks = []
+        with serving("benchmarks.stub", "--slots", 50) as stub:
+            for size in self._sizes:
+                peaks.append(fresh(_work, self._copy(size, "work"), stub.port, min(ENOUGH_ANSWERS, size // 2)))
+        self._add(Figure("coordinator: most memory", peaks, as_mb, megabytes_more(30)))
+
+    def _export(self) -> None:
+        found: dict[Format, list[Exported]] = {form: [] for form in Format}
+        logs = []
+        for size in self._sizes:
+            path, questions = self._folder / f"answers-{size}.db", self._given.questions
+            fresh(store_answers, path, size // questions, questions, MODEL)
+            with writing_beside(path, MODEL, WRITE_EVERY_SECONDS) as turns:
+                for form in Format:
+                    target = self._folder / f"export.{form}"
+                    found[form].append(fresh(export, path, form, target))
+                    target.unlink()
+                    _say(f"{form} of {size:,}: {found[form][-1].seconds:.1f} s")
+            logs.append(max(turn.log for turn in turns))
+            path.unlink()
+        for form, each in found.items():
+            rates = [size / one.seconds for size, one in zip(self._sizes, each, strict=True)]
+            self._add(Figure(f"{form}: answers", rates, as_rate))
+            self._add(Figure(f"{form}: most memory", [one.peak for one in each], as_mb, megabytes_more(50)))
+        self._add(Figure("longest log during exports", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
+
+    def _restart(self) -> None:
+        seconds = []
+        for size in self._sizes:
+            copy = self._copy(size, "restart")
+            die_holding(copy, min(self._given.leases, size), MODEL)
+            seconds.append(asyncio.run(first_request(copy.parent, MODEL)))
+        self._add(Figure("`resume` after a kill, first request", seconds, as_s, at_most(1.0, "1 s")))
+
+    def _commands(self) -> None:
+        distllm = str(Path(sys.executable).with_name("distllm"))
+        bare = [sys.executable, "-c", "import typer"]
+        commands = {"--help": [[distllm, "--help"]] * len(self._sizes)}
+        copies = [self._copy(size, "commands") for size in self._sizes]
+        commands["status"] = [[distllm, "--db", str(copy), "status"] for copy in copies]
+        for (name, each), most in zip(commands.items(), (1.3, 2.5), strict=True):
+            ratios: list[list[float]] = [[] for _ in self._sizes]
+            for _ in range(self._given.runs):
+                for place, command in enumerate(each):
+                    least = _seconds(bare)
+                    ratios[place].append(_seconds(command) / least)
+            values = [median(found) for found in ratios]
+            self._add(
+                Figure(f"`{name}` / `import typer`", values, lambda ratio: f"{ratio:.2f}", at_most(most, f"{most}"))
             )
-            longest[0] = max(longest[0], log.stat().st_size)
 
 
-def show(found: Sequence[Found], help_ratio: float) -> None:
-    """Print what was found."""
-    print(f"{'prompts':<44}" + "".join(f"{each.prompts:>14,}" for each in found) + f"{'ratio':>9}{'goal':>12}")
-    _line("documents stored, seconds", found, lambda each: each.documents_seconds, digits=1)
-    rates = [each.prompts / each.submit_seconds for each in found]
-    _row("prompts stored a second", rates, f"{rates[-1]:,.0f}", "≥ 100,000", digits=0)
-    _line("lease of 50, p50 ms", found, lambda each: 1000 * median(each.steps.lease), goal="≤ 1.3")
-    _line("settle of 50, p50 ms", found, lambda each: 1000 * median(each.steps.settle), goal="≤ 1.3")
-    _line("commit, p50 ms", found, lambda each: 1000 * median(each.steps.commit))
-    _line("commit, p99 ms", found, lambda each: 1000 * _high(each.steps.commit), goal="≤ 2")
-    _line("longest log, MB", found, lambda each: each.steps.log / MEGABYTE, digits=1)
-    _line("query behind status, p50 ms", found, lambda each: 1000 * median(each.look), goal="≤ 5 ms")
-    _line("`distllm status` / `import typer`", found, lambda each: each.status[1] / each.status[0], goal="≤ 2.5 each")
-    _more("memory to submit, MB", found, lambda each: each.submit_memory, "≤ +30")
-    _more("memory to lease and settle, MB", found, lambda each: each.work_memory, "≤ +30")
-    _line("file, MB", found, lambda each: each.file / MEGABYTE, digits=0)
-    for form in found[0].exports:
-        _line(f"export as {form}, seconds", found, lambda each, form=form: each.exports[form].seconds, digits=1)  # type: ignore[misc]
-        _more("  memory, MB", found, lambda each, form=form: each.exports[form].memory, "≤ +50")  # type: ignore[misc]
-        _line("  longest log, MB", found, lambda each, form=form: each.exports[form].log / MEGABYTE, digits=1)  # type: ignore[misc]
-    print(f"`distllm --help` / `import typer`: {help_ratio:.2f} (goal ≤ 1.3)")
+def _ask_status(path: Path) -> tuple[float, float]:
+    """Seconds of what `distllm status` asks, and of what `distllm status 1` asks, once a few turns were taken."""
+    with coordinating(path, MODEL) as hand:
+        hand.turns(10)
+        return asyncio.run(_time_status(path))
 
 
-def _line(
-    name: str, found: Sequence[Found], figure: Callable[[Found], float], *, goal: str = "", digits: int = 2
-) -> None:
-    values = [figure(each) for each in found]
-    _row(name, values, f"{values[-1] / values[0]:.2f}" if values[0] else "", goal, digits=digits)
+async def _time_status(path: Path) -> tuple[float, float]:
+    all_jobs, one_job = [], []
+    async with open_reader(path) as reader:
+        for _ in range(20):
+            began = time.perf_counter()
+            await reader.jobs()
+            between = time.perf_counter()
+            await gather(reader, path, 1)
+            all_jobs.append(between - began)
+            one_job.append(time.perf_counter() - between)
+    return median(all_jobs), median(one_job)
 
 
-def _more(name: str, found: Sequence[Found], figure: Callable[[Found], float], goal: str) -> None:
-    values = [figure(each) / MEGABYTE for each in found]
-    _row(name, values, f"{values[-1] - values[0]:+.1f}", goal, digits=1)
+def _work(path: Path, port: int, enough: int) -> int:
+    """The most memory of a process that works until it has enough answers."""
+    answers = 0
+
+    def hear(event: Event) -> None:
+        nonlocal answers
+        answers += isinstance(event, Answered)
+
+    asyncio.run(work(path, [port], hear, lambda: answers >= enough))
+    assert answers >= enough, answers
+    return peak_bytes()
 
 
-def _row(name: str, values: Sequence[float], compared: str, goal: str, *, digits: int) -> None:
-    print(f"{name:<44}" + "".join(f"{value:>14,.{digits}f}" for value in values) + f"{compared:>9}{goal:>12}")
+def _seconds(command: Sequence[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
 
 
-def _high(values: Sequence[float]) -> float:
-    return sorted(values)[int(0.99 * (len(values) - 1))]
+def _sizes(text: str) -> list[int]:
+    sizes = sorted({int(size) for size in text.split(",")})
+    if sizes[0] < 1:
+        raise argparse.ArgumentTypeError("sizes must be at least 1")
+    return sizes
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no part is called {', '.join(sorted(unknown))}: {', '.join(PARTS)}")
+    return parts
+
+
+def _sqlite() -> str:
+    import sqlite3
+
+    return sqlite3.sqlite_version
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

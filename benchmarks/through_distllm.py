@@ -1,7 +1,7 @@
 """distllm as a contender: a job stored by its intake, worked by the run that commands and `LoadBalancer` use."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.documents import find_files
 from distllm.domain.clock import Clock
-from distllm.domain.events import Listener
+from distllm.domain.events import Event, Listener
 from distllm.intake import Request, build, create
 from distllm.presets import Preset
 from distllm.store.database import open_database
@@ -31,12 +31,23 @@ async def store_job(path: Path, preset: Preset, documents: int, characters: int,
         await build(database, created.job_id, lambda done, total: None, clock, _no_weights)
 
 
-async def work(path: Path, ports: Sequence[int], listener: Listener, **settings: Any) -> float:
-    """Work all jobs of a database on the servers at `ports`; the seconds from the first look at them to the end."""
+async def work(
+    path: Path, ports: Sequence[int], listener: Listener, enough: Callable[[], bool] = lambda: False, **settings: Any
+) -> float:
+    """Work all jobs of a database on the servers at `ports`; the seconds from the first look at them to the end.
+
+    It stops in order once there is `enough`, which is looked at whenever something is told.
+    """
     workers = [{"id": f"w{number}", "type": "openai", "port": port} for number, port in enumerate(ports)]
     config = Config.of({"workers": workers, **settings}, "the benchmark", {})
     async with open_fleet(config) as fleet, open_database(path) as database:
-        run = Run(database, config, fleet, listener, Clock())
+
+        def hear(event: Event) -> None:
+            listener(event)
+            if not run.interrupted and enough():
+                run.stop()
+
+        run = Run(database, config, fleet, hear, Clock())
         began = time.perf_counter()
         await run.until_done(lambda _: True, lambda _: None)
         return time.perf_counter() - began

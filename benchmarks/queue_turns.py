@@ -1,0 +1,151 @@
+"""A coordinator's transactions without its servers: what has ended is settled, and as much is leased anew."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.fresh import SPAWN
+from distllm.domain.models import Ask, Outcome, Usage
+from distllm.domain.policy import Done
+from distllm.store.attempts import Sent, Settlement, record_sent
+from distllm.store.database import Database, open_database
+from distllm.store.fleet import know_worker, register
+from distllm.store.leases import Lease, claim
+from distllm.store.results import settle
+from distllm.store.sqlite import Tx
+
+SEATS, LIMIT = 10, 5
+BATCH = SEATS * LIMIT
+WINDOW = 1_000_000
+ANSWER = "What the paper says of it, in a few sentences. " * 15
+
+
+class Turn(NamedTuple):
+    """One transaction: the seconds of its parts, and the bytes of the write-ahead log after it."""
+
+    settle: float
+    lease: float
+    commit: float
+    log: int
+
+
+class Coordinator:
+    """Ten seats that ask five questions each about a paper of their own."""
+
+    def __init__(self, database: Database, me: int, worker: int, model: str) -> None:
+        self._database = database
+        self._log = database.path.with_name(database.path.name + "-wal")
+        self._me = me
+        self._asks = [Ask(worker, {model: WINDOW}, LIMIT)] * SEATS
+        self._attempts = me << 32
+        self._leased: list[Sent] = []
+        self._in_flight: list[Sent] = []
+
+    async def turn(self) -> Turn:
+        """Settle what is in flight, tell of what was sent since, and lease as much again."""
+        now = time.time()
+        ends = [self._answered(sent, now) for sent in self._in_flight]
+        sent = self._leased
+
+        def transaction(tx: Tx) -> tuple[list[float], list[Sent]]:
+            marks = [time.perf_counter()]
+            record_sent(tx, sent)
+            marks.append(time.perf_counter())
+            stale = settle(tx, ends)
+            marks.append(time.perf_counter())
+            groups = claim(tx, self._asks, [], self._me, now)
+            marks.append(time.perf_counter())
+            assert not stale
+            return marks, [self._sent(group.worker_id, lease, now) for group in groups for lease in group.leases]
+
+        marks, leased = await self._database.write(transaction)
+        committed = time.perf_counter()
+        self._in_flight, self._leased = sent, leased
+        assert len(leased) == BATCH, "too few prompts are left"
+        return Turn(marks[2] - marks[1], marks[3] - marks[2], committed - marks[3], self._log.stat().st_size)
+
+    def _sent(self, worker_id: int, lease: Lease, now: float) -> Sent:
+        self._attempts += 1
+        return Sent(self._attempts, lease, worker_id, self._me, now, lease.needs)
+
+    @staticmethod
+    def _answered(sent: Sent, now: float) -> Settlement:
+        usage = Usage(500, 400, 150, 0.5, 2.5)
+        outcome = Outcome(None, None, ANSWER, None, "stop", "stub", usage, 3.0, 0.5)
+        return Settlement(sent, outcome, Done(), "proven", now, ())
+
+
+class Hand(NamedTuple):
+    """A coordinator in a process of its own."""
+
+    pipe: Connection
+
+    def turns(self, number: int) -> list[Turn]:
+        """Have it take so many turns."""
+        self.pipe.send(number)
+        return list(self.pipe.recv())
+
+
+@contextmanager
+def coordinating(path: Path, model: str) -> Iterator[Hand]:
+    """A process that works the database at `path` while it is told to."""
+    with _process(_obey, path, model) as pipe:
+        yield Hand(pipe)
+
+
+@contextmanager
+def writing_beside(path: Path, model: str, pause: float) -> Iterator[list[Turn]]:
+    """A process that takes a turn every `pause` seconds. Its turns are there in the end."""
+    turns: list[Turn] = []
+    with _process(_go_on, path, model, pause) as pipe:
+        yield turns
+        pipe.send(0)
+        turns += pipe.recv()
+
+
+@contextmanager
+def _process(work: Callable[..., None], *args: object) -> Iterator[Connection]:
+    mine, its = SPAWN.Pipe()
+    process = SPAWN.Process(target=work, args=(its, *args), daemon=True)
+    process.start()
+    its.close()
+    try:
+        yield mine
+        mine.close()
+        process.join()
+    finally:
+        process.kill()
+
+
+def _obey(pipe: Connection, path: Path, model: str) -> None:
+    async def obey() -> None:
+        async with _open(path, model) as coordinator:
+            with suppress(EOFError):
+                while True:
+                    pipe.send([await coordinator.turn() for _ in range(pipe.recv())])
+
+    asyncio.run(obey())
+
+
+def _go_on(pipe: Connection, path: Path, model: str, pause: float) -> None:
+    async def go_on() -> None:
+        async with _open(path, model) as coordinator:
+            turns = []
+            while not pipe.poll(pause):
+                turns.append(await coordinator.turn())
+            pipe.send(turns)
+
+    asyncio.run(go_on())
+
+
+@asynccontextmanager
+async def _open(path: Path, model: str) -> AsyncIterator[Coordinator]:
+    async with open_database(path) as database:
+        me = await database.write(lambda tx: register(tx, "here", os.getpid(), time.time()))
+        worker = await database.write(lambda tx: know_worker(tx, "http://127.0.0.1:8080", "stub", "openai"))
+        yield Coordinator(database, me, worker, model)
