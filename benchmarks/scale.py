@@ -34,7 +34,6 @@ from statistics import median
 
 from benchmarks.exporting import Exported, export, store_answers
 from benchmarks.figures import (
-    MEGABYTE,
     Figure,
     as_mb,
     as_ms,
