@@ -6,9 +6,10 @@ Every step is kept as it is done, so that a submit that was killed is gone on wi
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 from distllm.documents import DocumentReader, Source, path_as_text, path_of_text, readable
 from distllm.domain.clock import Clock
@@ -28,6 +29,14 @@ from distllm.store.submissions import (
     unfinished_job,
     unread_files,
 )
+
+T = TypeVar("T")
+
+HANDS = 8
+"""How many files are on their way at once: more than the reader reads, so that it never waits for the next."""
+
+MOST_UNWRITTEN = 64
+"""How many documents may wait for the database, whose texts are held in memory."""
 
 OnRead = Callable[[int, int], None]
 """Told how many files of how many have been read."""
@@ -118,9 +127,10 @@ async def plan(
             found[ordinal] = replace(document, text=""), _reading(document.text)
             on_read(len(found), len(request.sources))
 
+        left = enumerate(request.sources)
         async with asyncio.TaskGroup() as group:
-            for ordinal, source in enumerate(request.sources):
-                group.create_task(read(ordinal, source))
+            for _ in range(HANDS):
+                group.create_task(_each(left, read))
     documents = [found[ordinal] for ordinal in range(len(request.sources))]
     job, digests = _new_job(request, {}), await weights()
     try:
@@ -203,20 +213,21 @@ async def _read(
     on_read: OnRead,
     clock: Clock,
 ) -> None:
-    """Read all files at once, as many as the reader has hands; commit whatever is ready together."""
-    finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue()
+    """Read files at once, as many as the reader can; commit whatever is ready together."""
+    finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue(MOST_UNWRITTEN)
 
     async def read(ordinal: int, path: str) -> None:
         document = await reader.read(path_of_text(path))
         read_as = lru_cache(maxsize=1)(_reading)
         # Counted here, not in the transaction, which others wait for.
         read_as(document.text)
-        finished.put_nowait((ordinal, document, read_as))
+        await finished.put((ordinal, document, read_as))
 
     done = 0
+    left = iter(unread)
     async with asyncio.TaskGroup() as group:
-        for ordinal, path in unread:
-            group.create_task(read(ordinal, path))
+        for _ in range(HANDS):
+            group.create_task(_each(left, read))
         while done < len(unread):
             batch = [await finished.get()]
             while not finished.empty():
@@ -229,6 +240,12 @@ async def _read(
             await database.write(transaction)
             done += len(batch)
             on_read(done, len(unread))
+
+
+async def _each(left: Iterator[tuple[int, T]], work: Callable[[int, T], Awaitable[None]]) -> None:
+    """One hand: does the work for what is left, one after another, which other hands take from too."""
+    for ordinal, item in left:
+        await work(ordinal, item)
 
 
 def _reading(text: str) -> NewReading:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]
     or the folders hold no file to read.
     """
     found: dict[str, tuple[Source, str]] = {}
-    asked_for = [Path(os.path.realpath(path)) for path in paths]
+    asked_for = frozenset(Path(os.path.realpath(path)) for path in paths)
     for given in paths:
         if stdin is not None and given == STDIN:
             found[str(stdin)] = (replace(_source(stdin, stdin), name="stdin", fleeting=True), "-")
@@ -93,7 +93,7 @@ def copied_stdin(paths: Sequence[Path], stream: BinaryIO | None) -> Iterator[Pat
         yield Path(file.name)
 
 
-def _files_of(given: Path, asked_for: Sequence[Path]) -> Iterator[Path]:
+def _files_of(given: Path, asked_for: Set[Path]) -> Iterator[Path]:
     try:
         given.stat()
     except PermissionError:
@@ -106,7 +106,7 @@ def _files_of(given: Path, asked_for: Sequence[Path]) -> Iterator[Path]:
         yield given
 
 
-def _walk(folder: Path, above: set[tuple[int, int]], asked_for: Sequence[Path]) -> Iterator[Path]:
+def _walk(folder: Path, above: set[tuple[int, int]], asked_for: Set[Path]) -> Iterator[Path]:
     """Yield the known files under `folder`, and the links out of what was `asked_for`.
 
     A link that leads back to a folder `above` ends there.
@@ -132,10 +132,11 @@ def _walk(folder: Path, above: set[tuple[int, int]], asked_for: Sequence[Path]) 
             yield entry
 
 
-def _leads_out(path: Path, asked_for: Sequence[Path]) -> str | None:
+def _leads_out(path: Path, asked_for: Set[Path]) -> str | None:
     """Tell the problem of a link to what is in none of the places that were `asked_for`; None if it is none."""
     real = Path(os.path.realpath(path))
-    if any(real.is_relative_to(place) for place in asked_for) or not path.exists():
+    # By what it lies in: a shell names ten thousand files of a folder one by one.
+    if any(place in asked_for for place in (real, *real.parents)) or not path.exists():
         return None
     return f"is a link to {readable(real)}, outside of what was submitted: to have that read, name it too"
 
