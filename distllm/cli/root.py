@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from distllm import __version__
+from distllm.cli.plain_values import take_plain_values
 from distllm.domain.paths import no_address
 
 ORDER = (
@@ -28,6 +29,10 @@ class StoppedError(Exception):
 class InOrder(TyperGroup):
     """Lists the commands as a person meets them."""
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        take_plain_values(self)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
@@ -46,6 +51,7 @@ app = typer.Typer(
     help="Have your own local models read every paper, and keep the answers in SQLite.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Rich would take three times as long to show help as all the rest of it.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
