@@ -5,7 +5,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distllm.cli.screen import out, tell
 from distllm.cli.status_view import (
@@ -17,9 +17,11 @@ from distllm.cli.status_view import (
     workers_table,
 )
 from distllm.domain.errors import UsageError
-from distllm.insights import Reading, reading, time_left
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import Reader, open_reader
+
+if TYPE_CHECKING:
+    from distllm.insights import Reading
 
 NEWEST_FAILURES = 5
 
@@ -32,7 +34,7 @@ class JobNow:
     """
 
     job: dict[str, Any]
-    reading: Reading | None
+    reading: "Reading | None"
     eta: float | None
     live: int | None
     unreadable: list[dict[str, Any]]
@@ -100,6 +102,9 @@ def show(now: JobNow) -> None:
 
 async def gather(reader: Reader, db: Path, job_id: int) -> JobNow:
     """Read where a job stands. Raises UsageError if there is none."""
+    # The list of all jobs, which is looked at most, needs none of it.
+    from distllm.insights import reading, time_left
+
     job = await reader.job(job_id)
     if job is None:
         raise UsageError(f"there is no job {job_id}: `distllm status` lists them")

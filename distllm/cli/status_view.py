@@ -1,13 +1,15 @@
 """How jobs are shown: pieces that one look and a watch share, at every width."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from distllm.cli.screen import count, failed_prompt, number, safe, span, table
-from distllm.insights import Reading
+
+if TYPE_CHECKING:
+    from distllm.insights import Reading
 
 Record = dict[str, Any]
 
@@ -83,12 +85,12 @@ def failure_lines(unreadable: Sequence[Record], failures: Sequence[Record]) -> l
     ]
 
 
-def fact_lines(job: Record, reading: Reading | None, eta: float | None, live: int | None) -> list[Text]:
+def fact_lines(job: Record, reading: "Reading | None", eta: float | None, live: int | None) -> list[Text]:
     """The facts of a job, a line each."""
     return [_line(name, value) for name, value in _facts(job, reading, eta, live)]
 
 
-def read_once(reading: Reading, *, files: bool) -> str:
+def read_once(reading: "Reading", *, files: bool) -> str:
     """What reading cost a job beside the least that it could; `files` tells whether it is about documents."""
     if not reading.read + reading.found:
         return "not known: its server does not tell what it found cached"
@@ -105,7 +107,7 @@ def _line(name: str, value: str) -> Text:
     return Text(safe(f"  {name:<12} {value}"))
 
 
-def _facts(job: Record, reading: Reading | None, eta: float | None, live: int | None) -> list[tuple[str, str]]:
+def _facts(job: Record, reading: "Reading | None", eta: float | None, live: int | None) -> list[tuple[str, str]]:
     counts = ", ".join(
         f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
     )

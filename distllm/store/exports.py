@@ -112,5 +112,6 @@ SELECT p.id AS prompt_id, f.name AS document, t.name AS prompt,
 
 _UNREADABLE = """
 SELECT f.ordinal, f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.id = f.document_id
- WHERE f.job_id = :job AND d.problem IS NOT NULL AND f.ordinal > :after ORDER BY f.ordinal LIMIT :rows
+ WHERE f.job_id = :job AND f.reading_id IS NULL AND d.problem IS NOT NULL AND f.ordinal > :after
+ ORDER BY f.ordinal LIMIT :rows
 """

@@ -168,7 +168,7 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
        c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
-         WHERE f.job_id = j.id AND d.problem IS NOT NULL) AS unreadable,
+         WHERE f.job_id = j.id AND f.reading_id IS NULL AND d.problem IS NOT NULL) AS unreadable,
        (SELECT count(*) FROM job_documents f
          WHERE f.job_id = j.id AND f.copy = 1 AND f.reading_id IS NOT NULL) AS copies
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
@@ -183,9 +183,10 @@ _HELD = "SELECT id, lease FROM prompts WHERE state = 'leased' AND holder = :me"
 
 _PAUSED = "SELECT id FROM jobs WHERE paused_at IS NOT NULL AND finished_at IS NULL"
 
+# Only what has no reading can have a problem: the documents of all other files need not be looked at.
 _UNREADABLE = """
 SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.id = f.document_id
- WHERE f.job_id = :job AND d.problem IS NOT NULL ORDER BY f.ordinal
+ WHERE f.job_id = :job AND f.reading_id IS NULL AND d.problem IS NOT NULL ORDER BY f.ordinal
 """
 
 _FAILURES = "SELECT * FROM failures WHERE job_id = :job ORDER BY failed_at DESC LIMIT :limit"

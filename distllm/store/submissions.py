@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.models import Document, Template
 from distllm.store.costs import count_asked
 from distllm.store.reuse import reuse
-from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row
+from distllm.store.sql import COUNT, DONE, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
 from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
 
@@ -239,6 +239,17 @@ _BUILD = insert(prompts).from_select(
     .order_by(job_documents.c.ordinal, templates.c.ordinal),
 )
 
+# Papers that nobody has asked about, as most are when they come, need no look at each of their prompts.
+_theirs = prompts.alias("theirs")
+_ANY_ANSWER = select(
+    exists().where(
+        job_documents.c.job_id == bindparam("job"),
+        job_documents.c.ordinal >= bindparam("first_place"),
+        job_documents.c.ordinal < bindparam("end_place"),
+        exists().where(_theirs.c.reading_id == job_documents.c.reading_id, _theirs.c.state == DONE),
+    )
+)
+
 LAST_PROMPT = select(func.coalesce(func.max(prompts.c.id), literal_column("0")))
 _ADVANCE = update(jobs).where(jobs.c.id == bindparam("job")).values(built=bindparam("end_place"))
 _FILES = select(func.count()).select_from(job_documents).where(job_documents.c.job_id == bindparam("job"))
@@ -273,8 +284,10 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
         tx.run(_MARK_COPIES, {"job": job_id})
     end = built + CHUNK_DOCUMENTS
     last = tx.value(LAST_PROMPT, {})
-    count = tx.run(_BUILD, {"job": job_id, "first_place": built, "end_place": end})
-    reused, unproven = (0, 0) if fresh else reuse(tx, job_id, last, digests, now)
+    chunk = {"job": job_id, "first_place": built, "end_place": end}
+    count = tx.run(_BUILD, chunk)
+    anew = fresh or not tx.value(_ANY_ANSWER, chunk)
+    reused, unproven = (0, 0) if anew else reuse(tx, job_id, last, digests, now)
     counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}
     tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0} | counts)
     count_asked(tx, job_id, built, end, count - reused)

@@ -138,7 +138,8 @@ def work(store: Store) -> None:
 
 def manage(store: Store) -> None:
     """Everything that people do to jobs of which one is answered already."""
-    job = add_job(store, [paper("paper 0 0 ")], ["findings", "limits"])
+    answered = [paper(f"paper 0 {place} " + "x" * 49) for place in range(49, 500, 50)]
+    job = add_job(store, answered, ["findings", "limits"])
     store.write(lambda tx: pause(tx, job, NOW))
     store.write(lambda tx: go_on(tx, [job]))
     store.write(lambda tx: retry_some(tx, 1, NOW))
