@@ -31,13 +31,13 @@ class Exported(NamedTuple):
     size: int
 
 
-def store_answers(path: Path, papers: int, questions: int, model: str) -> None:
-    """A job with all its answers, and another to be worked."""
+def store_answers(path: Path, papers: int, questions: int, model: str, others: int = OTHER_PAPERS) -> None:
+    """A job with all its answers, and another to be worked, about as many other papers."""
     upgrade(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         fill(connection, papers, questions, ANSWER_CHARACTERS)
-        texts = [f"paper {number} has a few words" for number in range(OTHER_PAPERS)]
+        texts = [f"paper {number} has a few words" for number in range(others)]
         add_job(Store(path, connection), texts, [f"question {n}" for n in range(OTHER_QUESTIONS)], model=model)
 
 

@@ -103,6 +103,8 @@ def writing_beside(path: Path, model: str, pause: float) -> Iterator[list[Turn]]
     """A process that takes a turn every `pause` seconds. Its turns are there in the end."""
     turns: list[Turn] = []
     with _process(_go_on, path, model, pause) as pipe:
+        # It is at work before anything else begins.
+        pipe.recv()
         yield turns
         pipe.send(0)
         turns += pipe.recv()
@@ -135,7 +137,8 @@ def _obey(pipe: Connection, path: Path, model: str) -> None:
 def _go_on(pipe: Connection, path: Path, model: str, pause: float) -> None:
     async def go_on() -> None:
         async with _open(path, model) as coordinator:
-            turns = []
+            turns = [await coordinator.turn()]
+            pipe.send(True)
             while not pipe.poll(pause):
                 turns.append(await coordinator.turn())
             pipe.send(turns)

@@ -20,8 +20,10 @@ of one run mean anything. Ends with a table of what was found, and says which go
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -60,6 +62,7 @@ from distllm.store.reads import open_reader
 
 PARTS = ("submit", "turns", "status", "work", "export", "restart", "commands")
 BLOCK = 10
+RESTARTS = 3
 ENOUGH_ANSWERS = 1000
 WRITE_EVERY_SECONDS = 0.25
 MOST_LOG = 16 * 2**20
@@ -86,9 +89,11 @@ def main() -> None:
         parser.error(f"--turns {given.turns} takes {(given.turns + 2) * BATCH:,} prompts: more than the smallest size")
     if "export" in given.only and find_spec("pyarrow") is None:
         parser.error("pyarrow is not installed: run this with `uv run --group test --extra parquet`")
+    # Clients that are killed are no news here.
+    logging.disable()
     with tempfile.TemporaryDirectory() as folder:
         figures = Scale(Path(folder), given).measure()
-    print(f"{given.questions} questions a paper; SQLite {_sqlite()}, {os.cpu_count()} cores")
+    print(f"{given.questions} questions a paper; SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
     print(table(given.sizes, figures))
     missed = [figure.what for figure in figures if figure.missed]
     print(f"missed: {', '.join(missed)}" if missed else "every goal is met")
@@ -211,12 +216,19 @@ class Scale:
         self._add(Figure("longest log during exports", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
 
     def _restart(self) -> None:
-        seconds = []
+        found: dict[bool, list[float]] = {False: [], True: []}
         for size in self._sizes:
-            copy = self._copy(size, "restart")
-            die_holding(copy, min(self._given.leases, size), MODEL)
-            seconds.append(asyncio.run(first_request(copy.parent, MODEL)))
-        self._add(Figure("`resume` after a kill, first request", seconds, as_s, at_most(1.0, "1 s")))
+            for killed, each in found.items():
+                seconds = []
+                for _ in range(RESTARTS):
+                    copy = self._copy(size, "restart")
+                    die_holding(copy, min(self._given.leases, size) if killed else 0, MODEL)
+                    seconds.append(asyncio.run(first_request(copy.parent, MODEL)))
+                each.append(median(seconds))
+        self._add(Figure("`resume` to its first request", found[False], as_s))
+        self._add(Figure("the same after a kill", found[True], as_s, at_most(1.0, "1 s")))
+        more = [killed - fresh for fresh, killed in zip(*found.values(), strict=True)]
+        self._add(Figure("of that, for the leases left", more, as_s))
 
     def _commands(self) -> None:
         distllm = str(Path(sys.executable).with_name("distllm"))
@@ -287,12 +299,6 @@ def _parts(text: str) -> list[str]:
     if unknown := set(parts) - set(PARTS):
         raise argparse.ArgumentTypeError(f"no part is called {', '.join(sorted(unknown))}: {', '.join(PARTS)}")
     return parts
-
-
-def _sqlite() -> str:
-    import sqlite3
-
-    return sqlite3.sqlite_version
 
 
 def _say(text: str) -> None:
