@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--leases", type=int, default=10_000, help="what the killed coordinator held (10000)")
     parser.add_argument("--runs", type=int, default=7, help="runs of each command, taken in turns (7)")
     given = parser.parse_args()
+    if min(given.questions, given.rounds, given.turns, given.leases, given.runs) < 1:
+        parser.error("--questions, --rounds, --turns, --leases and --runs must be at least 1")
     if any(size % given.questions for size in given.sizes):
         parser.error(f"--sizes must be multiples of the {given.questions} --questions")
     if "turns" in given.only and (given.turns + 2) * BATCH > given.sizes[0]:
@@ -171,13 +173,13 @@ class Scale:
                         found[size] += hands[size].turns(min(BLOCK, self._given.turns - turn))
             _say(f"turns: round {number + 1} of {self._given.rounds}")
         turns = list(found.values())
-        for what, share, pick, goal in (
-            (f"lease of {BATCH}, p50", 0.5, lambda turn: turn.lease, times(1.3)),
-            (f"settle of {BATCH}, p50", 0.5, lambda turn: turn.settle, times(1.3)),
-            ("commit, p50", 0.5, lambda turn: turn.commit, None),
-            ("commit, p99", 0.99, lambda turn: turn.commit, times(2)),
+        for what, share, part, goal in (
+            (f"lease of {BATCH}, p50", 0.5, "lease", times(1.3)),
+            (f"settle of {BATCH}, p50", 0.5, "settle", times(1.3)),
+            ("commit, p50", 0.5, "commit", None),
+            ("commit, p99", 0.99, "commit", times(2)),
         ):
-            values = [percentile([pick(turn) for turn in each], share) for each in turns]
+            values = [percentile([getattr(turn, part) for turn in each], share) for each in turns]
             self._add(Figure(what, values, as_ms, goal))
         logs = [max(turn.log for turn in each) for each in turns]
         self._add(Figure("longest write-ahead log", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
