@@ -1,6 +1,7 @@
 """How many tokens a text will be, before any server has counted it."""
 
 import re
+import string
 from functools import lru_cache
 
 from distllm.domain.models import Call
@@ -16,8 +17,10 @@ _PIECES = re.compile(
 )
 _WEIGHTS = {"digit": 1.2, "newline": 0.8, "foreign": 1.7, "sign": 0.8}
 _SAFETY = 1.1
-_LATIN_WORD = re.compile(r"[A-Za-z]\S*")
-_FOREIGN = re.compile(r"[^\x00-\x7f]")
+_LETTERS = string.ascii_letters.encode()
+_SPACES = bytes(code for code in range(128) if chr(code).isspace())
+_NEITHER = bytes(code for code in range(256) if code not in _LETTERS + _SPACES)
+_KINDS = bytes.maketrans(_LETTERS + _SPACES, b"a" * len(_LETTERS) + b" " * len(_SPACES))
 _FEWEST_A_FOREIGN_CHARACTER = 0.2
 
 
@@ -47,9 +50,19 @@ def fewest_tokens(text: str) -> int:
     No tokenizer in use joins words over white space, so each word with a Latin letter is one or more; rows of
     dots and rulings may be almost none.
     """
-    foreign = 0 if text.isascii() else len(_FOREIGN.findall(text))
-    # One match a word: from its first letter to its end.
-    return len(_LATIN_WORD.findall(text)) + int(_FEWEST_A_FOREIGN_CHARACTER * foreign)
+    if text.isascii():
+        return _latin_words(text)
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
+    return _latin_words(" ".join(text.split())) + int(_FEWEST_A_FOREIGN_CHARACTER * foreign)
+
+
+def _latin_words(text: str) -> int:
+    """The words, parted by white space of ASCII, that have a Latin letter.
+
+    Counted as the places where letters follow white space, once nothing else is left: many times as fast as a search.
+    """
+    kinds = text.encode("utf-8", "surrogatepass").translate(_KINDS, _NEITHER)
+    return (b" " + kinds).count(b" a")
 
 
 def fewest_sent(call: Call) -> int:

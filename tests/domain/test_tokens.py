@@ -1,10 +1,12 @@
 """An estimate from above, before any server has counted."""
 
+from string import ascii_letters
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distllm.domain.tokens import estimate_tokens
+from distllm.domain.tokens import estimate_tokens, fewest_tokens
 
 SENTENCE = "The dam broke in March 1972, and forty houses of the lower town were lost (see Table 3).\n"
 
@@ -37,3 +39,9 @@ def test_a_foreign_character_is_at_least_a_token(text: str) -> None:
 @pytest.mark.parametrize("text", ["3.14159265", "{}[]();:", "\n\n\n\n"])
 def test_digits_signs_and_newlines_count(text: str) -> None:
     assert estimate_tokens(text) >= 0.8 * len(text)
+
+
+@given(st.text(st.sampled_from("abZ9.-'\n\t\x0b\x1c\x85\u00a0\u3000é\u4e2d\U0001f600 "), max_size=40))
+def test_a_word_with_a_latin_letter_is_a_token_at_least_and_five_foreign_characters(text: str) -> None:
+    words = sum(any(letter in ascii_letters for letter in word) for word in text.split())
+    assert fewest_tokens(text) == words + sum(not letter.isascii() for letter in text) // 5
