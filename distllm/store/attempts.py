@@ -140,6 +140,11 @@ _REPORTED = select(attempts.c.id, attempts.c.outcome).where(
 )
 
 
+def reported_outcomes(tx: Tx, ends: Iterable[Settlement]) -> dict[int, str]:
+    """By the id of an attempt, how it ended, as it was reported before."""
+    return dict(tx.rows(_REPORTED, {"attempts": as_list(each.sent.id for each in ends)}))
+
+
 def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> list[Settlement]:
     """Write how attempts ended, and count them for their workers; return those that are news.
 
@@ -149,7 +154,7 @@ def record_ends(tx: Tx, ends: Sequence[tuple[Settlement, str]]) -> list[Settleme
     if not ends:
         return []
     there = set(tx.rows(_PROMPTS, {"prompts": as_list(each.sent.lease.prompt_id for each, _ in ends)}))
-    reported: dict[int, str] = dict(tx.rows(_REPORTED, {"attempts": as_list(each.sent.id for each, _ in ends)}))
+    reported = reported_outcomes(tx, [each for each, _ in ends])
     new = []
     for each, label in ends:
         lease, before = each.sent.lease, reported.get(each.sent.id)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
-from distllm.store.attempts import Settlement, record_ends, record_sent
+from distllm.store.attempts import Settlement, record_ends, record_sent, reported_outcomes
 from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
@@ -155,7 +155,11 @@ def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
     found = tx.rows(_OPEN, {"prompts": as_list(each.sent.lease.prompt_id for each in answers)}) if answers else []
     open_leases = {(prompt, job, number): PromptState(state) for prompt, job, number, state in found}
     fresh: dict[int, PromptState] = {}
+    # What came too late once has come too late, also if a person has had the prompt asked again since.
+    reported = reported_outcomes(tx, answers) if found else {}
     for each in answers:
+        if reported.get(each.sent.id, "lost") != "lost":
+            continue
         lease = each.sent.lease
         was = open_leases.pop((lease.prompt_id, lease.job_id, lease.number), None)
         if was is not None:
