@@ -45,7 +45,7 @@ def export(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to; standard output without it.")
     ] = None,
 ) -> None:
-    """Take a job's answers away: to a spreadsheet, a report, a data frame.
+    """Take answers away: a spreadsheet, a report, a data frame.
 
     An existing file is replaced once the new one is whole. In CSV, a text that a spreadsheet would run as a formula
     has an apostrophe before it.

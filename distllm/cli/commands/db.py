@@ -13,7 +13,7 @@ app.add_typer(db, name="db")
 
 @db.callback(invoke_without_command=True)
 def _help(context: typer.Context) -> None:
-    """Care for the database: where it is, its schema, its health, copies of it.
+    """Care for the database: its place, schema, health, copies.
 
     Example: `distllm db check`
     """

@@ -13,7 +13,9 @@ app.add_typer(presets, name="presets")
 
 @presets.callback(invoke_without_command=True)
 def _list_without_command(context: typer.Context, as_json: Json = False) -> None:
-    """List the sets of questions there are: built-in ones, and your own in ./presets and the configuration folder.
+    """List the sets of questions: built-in ones, and your own.
+
+    Your own are in ./presets and the configuration folder.
 
     Example: `distllm presets show research`
     """
