@@ -175,7 +175,7 @@ class Ticker:
             return
         if self._live is not None:
             # A string would be taken for Rich's markup, which has links.
-            self._live.update(Text(safe(text)))
+            self._live.update(Text(safe(text), no_wrap=True, overflow="ellipsis"))
             self._live.start()
             return
         now = time.monotonic()

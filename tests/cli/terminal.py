@@ -59,7 +59,8 @@ class Terminal:
 
 
 def plain(text: str) -> str:
-    """Text without what a terminal obeys."""
+    """Text without what a terminal obeys, nor the lines that were rewritten."""
+    text = re.sub(r"[^\r\n]*\r\x1b\[2K", "", text)
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
 
 

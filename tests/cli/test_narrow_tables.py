@@ -41,7 +41,7 @@ async def test_rows_too_wide_for_a_table_are_printed_column_below_column(cli: Cl
 
 async def test_what_is_said_in_lines_breaks_no_word_on_a_narrow_terminal(cli: Cli) -> None:
     cli.papers(1)
-    async with FakeServer() as server:
+    async with FakeServer(seconds_per_token=0.2) as server:
         cli.use(server)
         said = await lines_of(cli, "submit", "papers", "--prompt", "What?", columns=40)
         told = await lines_of(cli, "workers", "check", columns=40)
