@@ -1,4 +1,4 @@
-"""The JSON of requests. A system text, often a whole paper, is encoded once for all questions about it."""
+"""The JSON of requests. Papers and questions, which many requests have in common, are encoded once."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,8 @@ def splice(call: Call, fields: Mapping[str, object], *, raw: bool) -> bytes:
         parts = [text for _, text in call.turns] + [call.question]
         asked = json.dumps("\n\n".join([""] * bool(call.system) + parts)).encode()
         return b"".join((b'{"prompt": ', _encoded(call.system)[:-1], asked[1:], b", ", tail))
-    messages = [
-        json.dumps({"role": role, "content": text}).encode() for role, text in (*call.turns, ("user", call.question))
-    ]
-    if call.system:
-        messages.insert(0, b'{"role": "system", "content": ' + _encoded(call.system) + b"}")
+    said = [("system", call.system)] * bool(call.system) + [*call.turns, ("user", call.question)]
+    messages = (b'{"role": %b, "content": %b}' % (json.dumps(role).encode(), _encoded(text)) for role, text in said)
     return b"".join((b'{"messages": [', b", ".join(messages), b"], ", tail))
 
 

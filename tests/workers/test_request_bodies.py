@@ -62,12 +62,13 @@ def test_extra_fields_pass_through_but_replace_nothing() -> None:
     assert body == expected(Call("m", "s", "q", 7, 0.0, 1), raw=False) | {"seed": 7}
 
 
-def test_only_the_first_question_pays_for_the_encoding() -> None:
+def test_each_paper_and_each_question_is_encoded_once() -> None:
     bodies._encoded.cache_clear()
-    for question in ("a", "b", "c"):
-        request_body(Call("m", "é" * 1000, question, 7, 0.0, 1), raw=False)
+    for paper in ("é" * 1000, "è" * 1000):
+        for question in ("a", "b", "c"):
+            request_body(Call("m", paper, question, 7, 0.0, 1), raw=False)
     told = bodies._encoded.cache_info()
-    assert (told.misses, told.hits) == (1, 2)
+    assert (told.misses, told.hits) == (2 + 3, 2 * 6 - 5)
 
 
 @pytest.mark.parametrize(
