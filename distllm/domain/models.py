@@ -27,12 +27,14 @@ class Document:
 class Template:
     """One question: its name, and the text that stands last in every prompt made from it.
 
-    `max_tokens` bounds its answer; None leaves that to the job.
+    `max_tokens` bounds its answer; None leaves that to the job. `merge` says how the answers about the parts of
+    one long document are put together; None leaves that to distllm.
     """
 
     name: str
     text: str
     max_tokens: int | None = None
+    merge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

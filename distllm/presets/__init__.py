@@ -7,15 +7,28 @@ have no placeholders: the document always comes first, on its own, and the quest
 
 from distllm.presets.files import Found, list_presets, load_preset, preset_file
 from distllm.presets.preset import Preset, preset_of_prompts
-from distllm.presets.render import render_question, render_system
+from distllm.presets.render import (
+    MERGE,
+    MERGE_SYSTEM,
+    render_merge,
+    render_merge_question,
+    render_part_question,
+    render_question,
+    render_system,
+)
 
 __all__ = [
+    "MERGE",
+    "MERGE_SYSTEM",
     "Found",
     "Preset",
     "list_presets",
     "load_preset",
     "preset_file",
     "preset_of_prompts",
+    "render_merge",
+    "render_merge_question",
+    "render_part_question",
     "render_question",
     "render_system",
 ]
