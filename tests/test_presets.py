@@ -11,10 +11,12 @@ import pytest
 from distllm.domain.errors import UsageError
 from distllm.domain.models import Template
 from distllm.presets import (
+    MERGE,
     Preset,
     list_presets,
     load_preset,
     preset_of_prompts,
+    render_merge,
     render_question,
     render_system,
 )
@@ -103,6 +105,25 @@ def test_a_users_own_preset_wins_and_the_first_folder_wins_over_the_next(tmp_pat
     assert names(load_preset("research", [near, far])) == PROMISED["research"]
 
 
+def test_a_question_says_how_its_answers_are_put_together_or_leaves_it_to_its_preset(tmp_path: Path) -> None:
+    questions = [
+        {"name": "aim", "text": "What is the aim?"},
+        {"name": "data", "text": "Which data?", "merge": ["A", "B"]},
+    ]
+    write(tmp_path / "own.json", {"merge": "Make one of them.", "prompts": questions})
+    write(tmp_path / "none.json", {"prompts": questions})
+    merges = [[t.merge for t in load_preset(name, [tmp_path]).templates] for name in ("own", "none")]
+    assert merges == [["Make one of them.", "A\nB"], [None, "A\nB"]]
+    aim, data = load_preset("none", [tmp_path]).templates
+    assert MERGE in render_merge(aim, ["To fly.", "To land."])
+    assert "A\nB\n\nWhich data?" in render_merge(data, ["Wings.", "Wheels."])
+    assert MERGE not in render_merge(data, ["Wings.", "Wheels."])
+
+
+def test_every_built_in_question_says_how_its_answers_are_put_together() -> None:
+    assert all(template.merge for name in PROMISED for template in load_preset(name).templates)
+
+
 def test_a_broken_file_hides_no_other_preset(tmp_path: Path) -> None:
     write(tmp_path / "broken.json", "{")
     found = {each.name: each.preset for each in list_presets([tmp_path])}
@@ -131,12 +152,15 @@ def test_a_path_is_read_whatever_presets_there_are(tmp_path: Path) -> None:
         (one_question() | {"temperature": 3}, "temperature", "less than or equal to 2"),
         (one_question() | {"name": "other"}, "name", "rename one"),
         (one_question(max_token=5), "prompts[0].max_token", "did you mean 'max_tokens'?"),
-        (one_question(answer=5), "prompts[0].answer", "use max_tokens, name, text"),
+        (one_question(answer=5), "prompts[0].answer", "use max_tokens, merge, name, text"),
         (one_question(max_tokens="5"), "prompts[0].max_tokens", "valid integer"),
         (one_question(max_tokens=0), "prompts[0].max_tokens", "greater than or equal to 1"),
         (one_question(name="the aim"), "prompts[0].name", "use letters, digits"),
         (one_question(text=" "), "prompts[0].text", "write the question"),
         (one_question(text="\ud800"), "prompts[0].text", "surrogate"),
+        (one_question(merge=" "), "prompts[0].merge", "say how answers are put together, or leave it out"),
+        (one_question() | {"merge": 5}, "merge", "valid string"),
+        (one_question() | {"merg": "One."}, "merg", "did you mean 'merge'?"),
         (
             {"prompts": [{"name": "aim", "text": "1"}, {"name": "Aim", "text": "2"}]},
             "prompts[1].name",

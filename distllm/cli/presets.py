@@ -59,6 +59,8 @@ def show_preset(name: str, as_json: bool) -> int:
         bound = template.max_tokens or preset.max_tokens
         out.print(Text(safe(template.name), style="bold cyan"), Text(f"at most {bound} tokens", style="dim"))
         out.print(Padding(Text(safe(template.text)), (0, 0, 0, 2)))
+        if template.merge:
+            out.print(Padding(Text(safe(f"Answers about parts: {template.merge}"), style="dim"), (0, 0, 0, 2)))
     return 0
 
 

@@ -19,7 +19,14 @@ from distllm.metrics import GROUP as SINK_GROUP
 from distllm.plugins import installed, suggestion
 from distllm.workers.kinds import default_port, find_kind
 
-_ENVIRONMENT = ("HEALTH_CHECK_INTERVAL", "REQUEST_TIMEOUT", "MAX_RETRIES", "MAX_CONCURRENT_BATCH", "ENABLE_METRICS")
+_ENVIRONMENT = (
+    "HEALTH_CHECK_INTERVAL",
+    "REQUEST_TIMEOUT",
+    "MAX_RETRIES",
+    "MAX_CONCURRENT_BATCH",
+    "ENABLE_METRICS",
+    "LEAVE_OUT_REFERENCES",
+)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Some = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -133,6 +140,8 @@ class Config(_Strict):
     policy: Annotated[str, AfterValidator(_policy)] = "affinity"
     metrics: tuple[Annotated[str, AfterValidator(_sink)], ...] = ()
     enable_metrics: bool = True
+    leave_out_references: bool = False
+    """Where a document is split."""
     models: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod

@@ -1,7 +1,8 @@
 """Presets: questions kept in JSON files, and how they are put to a server.
 
 A file holds `prompts`, each with `name`, `text` (a string, or a list of lines) and, if its answer needs a
-bound of its own, `max_tokens`; and for all of them `description`, `max_tokens` and `temperature`. Questions
+bound of its own, `max_tokens`; and for all of them `description`, `max_tokens` and `temperature`. `merge`, of a
+question or of all, says how the answers about the parts of a long document are put together. Questions
 have no placeholders: the document always comes first, on its own, and the question last.
 """
 

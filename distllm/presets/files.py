@@ -85,7 +85,10 @@ def _read(path: Path) -> Preset:
     return Preset(
         name=path.stem,
         description=content.description,
-        templates=tuple(Template(entry.name, entry.text, entry.max_tokens) for entry in content.prompts),
+        templates=tuple(
+            Template(entry.name, entry.text, entry.max_tokens, entry.merge or content.merge)
+            for entry in content.prompts
+        ),
         max_tokens=content.max_tokens,
         temperature=content.temperature,
     )

@@ -21,9 +21,19 @@ def _sendable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("half of a surrogate pair is no character") from None
-    if not text.strip():
-        raise ValueError("it is empty: write the question")
     return text.strip()
+
+
+def _question(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty: write the question")
+    return text
+
+
+def _instruction(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty: say how answers are put together, or leave it out")
+    return text
 
 
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
@@ -31,6 +41,8 @@ Temperature = Annotated[float, Field(ge=0, le=HOTTEST, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=64)]
 Text = Annotated[str, BeforeValidator(_joined), AfterValidator(_sendable)]
+Question = Annotated[Text, AfterValidator(_question)]
+Merge = Annotated[Text, AfterValidator(_instruction)]
 
 
 class Strict(BaseModel):
@@ -40,11 +52,12 @@ class Strict(BaseModel):
 
 
 class PromptEntry(Strict):
-    """One question; `text` is a string, or a list of lines."""
+    """One question; `text` and `merge` are strings, or lists of lines."""
 
     name: Name
-    text: Text
+    text: Question
     max_tokens: MaxTokens | None = None
+    merge: Merge | None = None
 
 
 class PresetFile(Strict):
@@ -54,6 +67,7 @@ class PresetFile(Strict):
     name: str | None = None
     description: str = ""
     max_tokens: MaxTokens = MAX_TOKENS
+    merge: Merge | None = None
     temperature: Temperature = TEMPERATURE
 
 

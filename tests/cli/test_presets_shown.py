@@ -53,6 +53,22 @@ def test_a_preset_is_shown_readable_and_as_its_file(here: Here) -> None:
     assert here.run("presets", "show", "presets/mine.json", "--json").out == f"{MINE}\n"
 
 
+def test_how_answers_about_parts_are_put_together_is_shown_where_it_is_said(here: Here) -> None:
+    here.files.write(
+        "presets/mine.json",
+        '{"prompts": [{"name": "a", "text": "What?", "merge": "Make one list."}, {"name": "b", "text": "Who?"}]}',
+    )
+    shown = [line.rstrip() for line in here.run("presets", "show", "mine").out.splitlines()]
+    assert shown[-6:] == [
+        "a at most 512 tokens",
+        "  What?",
+        "  Answers about parts: Make one list.",
+        "",
+        "b at most 512 tokens",
+        "  Who?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("sumary", "did you mean 'summary'?"), ("nowhere.json", "there is no such file"), ("broken", "broken.json")],

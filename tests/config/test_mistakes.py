@@ -94,6 +94,8 @@ def complaint(content: object, folder: Path, environment: dict[str, str] | None 
         ({"metrics": "file"}, "metrics: must be a list"),
         ({"metrics": ["no_such_sink"]}, "metrics[0]: must be"),
         ({"enable_metrics": "perhaps"}, "enable_metrics: must be true or false, not 'perhaps'"),
+        ({"leave_out_references": "some"}, "leave_out_references: must be true or false, not 'some'"),
+        ({"leave_out_reference": True}, "did you mean 'leave_out_references'?"),
         ({"models": []}, "models: must be an object"),
         ({"models": {"a": "b"}}, "models.a: must be a list"),
         ({"models": {"a": [3]}}, "models.a[0]: must be text"),
@@ -113,6 +115,7 @@ def test_a_mistake_in_the_file_names_file_place_and_remedy(content: object, word
         ("MAX_RETRIES", "1.5", "must be a whole number"),
         ("MAX_CONCURRENT_BATCH", "none", "must be a whole number, not 'none'"),
         ("ENABLE_METRICS", "maybe", "must be true or false, not 'maybe'"),
+        ("LEAVE_OUT_REFERENCES", "some", "must be true or false, not 'some'"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(name: str, value: str, words: str, tmp_path: Path) -> None:
@@ -126,6 +129,18 @@ def test_the_environment_is_stronger_than_the_file(tmp_path: Path) -> None:
     file.write_text('{"max_retries": 5, "request_timeout": 9}')
     config = Config.load(file, {"MAX_RETRIES": "2", "REQUEST_TIMEOUT": ""})
     assert (config.max_retries, config.request_timeout) == (2, 9)
+
+
+def test_references_are_left_out_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "workers.json"
+    for content, environment, left_out in (
+        ("{}", {}, False),
+        ('{"leave_out_references": true}', {}, True),
+        ("{}", {"LEAVE_OUT_REFERENCES": "1"}, True),
+        ('{"leave_out_references": true}', {"LEAVE_OUT_REFERENCES": "false"}, False),
+    ):
+        file.write_text(content)
+        assert Config.load(file, environment).leave_out_references == left_out
 
 
 def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
