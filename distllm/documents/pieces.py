@@ -1,13 +1,14 @@
 """What a text is made of, in order: the smallest pieces that parts of it are made from, and how good a cut is there."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
 
-from distllm.documents.headings import SECTION_DEPTH, Heading, are_references, ends_references, heading_of
+from distllm.documents.blocks import Block, blocks_of, without_references
+from distllm.documents.headings import SECTION_DEPTH
 from distllm.documents.sentences import sentence_starts
 
 Count = Callable[[str], int]
@@ -39,114 +40,64 @@ class Piece:
     gap: float
 
 
-_Block = tuple[int, int, Heading | None]
-
-_BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
-_MARKED_LINE = re.compile(r"^ {0,3}#{1,6}[ \t]+\S.*$", re.MULTILINE)
-_UNDERLINED = re.compile(r"\S.*\n {0,3}(=+|-{3,})[ \t]*")
-_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
-_LINE = re.compile(r"[^\n]*\S[^\n]*")
+_LINE = re.compile(r"[^\n]+")
 _WORD = re.compile(r"\S+")
-_SHORT_GAP = 8
+_LONGEST_SENTENCE = 200
+"""In tokens; what has more, and lines, is a table or a program."""
+
 _FRAGMENTS_A_PART = 16
-"""How many pieces of a sentence that no part holds make one, where it has no lines."""
+"""How many pieces of a line that no part holds make one."""
+
+_CLOSING = (".", "!", "?", ":", '"', "'", ")", "]", "\u201d", "\u2019", "\u3002", "\uff01", "\uff1f")
 
 
 def pieces_of(text: str, room: int, count: Count, *, references: bool) -> Iterator[list[Piece]]:
     """The pieces of `text`, each of at most `room` tokens, in lists between which something is left out."""
     gap_tokens = lru_cache(maxsize=1000)(count)
-    for blocks in _kept(text, list(_blocks(text)), references=references):
-        starts = list(_starts(text, blocks))
+    blocks = blocks_of(text)
+    for run in [blocks] if references else without_references(text, blocks):
         found: list[Piece] = []
-        for (first, level), last in zip(starts, [*(first for first, _ in starts[1:]), blocks[-1][1]], strict=True):
+        starts = list(_starts(text, run))
+        ends = [*(first for first, _ in starts[1:]), *(block.last for block in run[-1:])]
+        for (first, level), last in zip(starts, ends, strict=True):
             end = first + len(text[first:last].rstrip())
-            gap = text[end:last]
-            after = float(gap_tokens(gap) if len(gap) <= _SHORT_GAP else count(gap))
-            whole = Piece(first, end, level, count(text[first:end]), after)
-            found.extend([whole] if whole.tokens <= room else _in_fragments(text, whole, room, count))
-        yield found
+            whole = Piece(first, end, level, count(text[first:end]), float(gap_tokens(text[end:last])))
+            found.extend([whole] if _is_whole(text, whole, room) else _fragments(text, whole, room, count))
+        if found:
+            yield found
 
 
-def _blocks(text: str) -> Iterator[_Block]:
-    """The headings and paragraphs of a text, each from its first character to where the next begins."""
-    fenced = False
-    start = len(text) - len(text.lstrip())
-    ends = [(blank.start(), blank.end()) for blank in _BLANK_LINES.finditer(text, start)]
-    for end, following in [*ends, (len(text), len(text))]:
-        if start < end and not text[start:end].isspace():
-            fences = len(_FENCE.findall(text, start, end))
-            if fenced or fences:
-                yield start, following, None
-            else:
-                yield from _headed(text, start, end, following)
-            fenced ^= fences % 2 == 1
-        start = following
+def _is_whole(text: str, piece: Piece, room: int) -> bool:
+    return piece.tokens <= room and (piece.tokens <= _LONGEST_SENTENCE or text.find("\n", piece.first, piece.last) < 0)
 
 
-def _headed(text: str, start: int, end: int, following: int) -> Iterator[_Block]:
-    """One run of lines without a blank one: its headings, and what stands between them."""
-    underlined = _UNDERLINED.fullmatch(text, start, end)
-    if underlined:
-        depth = 1 if underlined[1][0] == "=" else 2
-        yield start, following, Heading(depth, underlined[0].split("\n")[0].strip(), marked=True)
-        return
-    line_end = text.find("\n", start, end)
-    first_line = heading_of(text[start : end if line_end < 0 else line_end], alone=line_end < 0)
-    if first_line and not first_line.marked:
-        split = following if line_end < 0 else line_end + 1
-        yield start, split, first_line
-        start = split
-    for line in _MARKED_LINE.finditer(text, start, end):
-        heading = heading_of(line[0], alone=True)
-        if heading is None:
-            continue
-        if start < line.start():
-            yield start, line.start(), None
-        start = line.end() + 1 if line.end() < end else following
-        yield line.start(), start, heading
-    if start < end:
-        yield start, following, None
-
-
-def _kept(text: str, blocks: list[_Block], *, references: bool) -> Iterator[list[_Block]]:
-    """The blocks of a text in runs, less the lists of references unless they are wanted."""
-    run: list[_Block] = []
-    i = 0
-    while i < len(blocks):
-        heading = blocks[i][2]
-        if not references and heading and heading.of_references:
-            end = next(
-                (j for j in range(i + 1, len(blocks)) if (at := blocks[j][2]) and ends_references(at, heading)),
-                len(blocks),
-            )
-            if are_references(text[blocks[i][1] : blocks[end - 1][1]]):
-                if run:
-                    yield run
-                run, i = [], end
-                continue
-        run.append(blocks[i])
-        i += 1
-    if run:
-        yield run
-
-
-def _starts(text: str, blocks: list[_Block]) -> Iterator[tuple[int, Level]]:
+def _starts(text: str, blocks: Sequence[Block]) -> Iterator[tuple[int, Level]]:
     """Where headings and sentences begin."""
-    leads = False
-    for first, last, heading in blocks:
-        level = Level.HEADED if leads else Level.PARAGRAPH
-        if heading:
-            if not leads:
-                level = Level.SECTION if heading.depth <= SECTION_DEPTH else Level.SUBSECTION
-            yield first, level
+    before = None
+    for block in blocks:
+        level = _level(text, before, block)
+        if block.heading:
+            yield block.first, level
         else:
-            for start in sentence_starts(text, first, last):
+            for start in sentence_starts(text, block.first, block.last):
                 yield start, level
                 level = Level.SENTENCE
-        leads = heading is not None or text[first:last].rstrip().endswith(":")
+        before = block
 
 
-def _in_fragments(text: str, whole: Piece, room: int, count: Count) -> Iterator[Piece]:
+def _level(text: str, before: Block | None, block: Block) -> Level:
+    end = "" if before is None else text[before.first : before.last].rstrip()[-1:]
+    if (before is not None and before.heading) or end == ":":
+        return Level.HEADED
+    if block.heading:
+        return Level.SECTION if block.heading.depth <= SECTION_DEPTH else Level.SUBSECTION
+    # A page may break a paragraph, and what stands in formulas, tables and figures is none.
+    if text[block.first].islower():
+        return Level.LINE
+    return Level.PARAGRAPH if end.endswith(_CLOSING) else Level.SENTENCE
+
+
+def _fragments(text: str, whole: Piece, room: int, count: Count) -> Iterator[Piece]:
     """A piece that no part holds, in lines, words or characters that one does."""
     cuts = list(_cuts(text, whole.first, whole.last, room, count))
     own = [count(text[first:last]) for first, last, _ in cuts]
@@ -160,6 +111,8 @@ def _in_fragments(text: str, whole: Piece, room: int, count: Count) -> Iterator[
 
 def _cuts(text: str, first: int, last: int, room: int, count: Count) -> Iterator[tuple[int, int, Level]]:
     for line in _LINE.finditer(text, first, last):
+        if line[0].isspace():
+            continue
         tokens = count(line[0])
         if tokens <= room:
             yield line.start(), line.end(), Level.LINE

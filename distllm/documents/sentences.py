@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 
 _STOP = re.compile(
-    r"[.!?\u2026]+[\"'\u201d\u2019\u00bb)\]]*(?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d\u2019\uff09]*"
+    r"(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019\u00bb)\]]*+(?=\s)"
+    r"|(?<![\u3002\uff01\uff1f])[\u3002\uff01\uff1f]++[\u300d\u300f\u201d\u2019\uff09]*+"
 )
 _ABBREVIATED = re.compile(
     r"al|approx|ca|cf|ch|chap|chs|col|cols|cor|def|defs|dept|dr|ed|eds|e\.g|eg|eq|eqn|eqns|eqs|ex|exp|fig|figs|"
@@ -17,7 +18,7 @@ _ABBREVIATED = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_ABBREVIATION = 8
-_ITEM = re.compile(r"\n[ \t]*(?=[-*+\u2022|][ \t]|\(?\d{1,3}[.)][ \t]|\[\d{1,4}\][ \t]|[^\n|]{0,200} \| )")
+_ITEM = re.compile(r"\n[ \t]*+(?=[-*+\u2022|][ \t]|\(?\d{1,3}[.)][ \t]|\[\d{1,4}\][ \t]|[^\n|]{0,200} \| )")
 """The next item of a list, or row of a table."""
 
 

@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 
 from distllm.documents.pieces import Count, Level, Piece, pieces_of
 
@@ -109,14 +109,14 @@ class _Cutter:
         total = self._before[-1]
         fewest = max(1, math.ceil(total / self._room), int(total / (self._room * _FULLEST)))
         cuts: list[list[tuple[int, int]]] = []
-        for number in range(fewest, fewest + _TRIES):
-            cuts.append(self._cut_in(number))
+        for number, overlap in product(range(fewest, fewest + _TRIES), (_OVERLAP, _OVERLAP_OF_ONE_SENTENCE)):
+            cuts.append(self._cut_in(number, overlap))
             if len(cuts[-1]) <= number:
                 break
-        return min(cuts, key=len)
+        return min(reversed(cuts), key=len)
 
-    def _cut_in(self, number: int) -> list[tuple[int, int]]:
-        """About so many parts; more where that is not enough."""
+    def _cut_in(self, number: int, overlap: float) -> list[tuple[int, int]]:
+        """About so many parts, more where these are not enough, if each has so large a share of the one before it."""
         parts: list[tuple[int, int]] = []
         at = earliest = 0
         while at < self._end:
@@ -126,7 +126,7 @@ class _Cutter:
             if parts_left <= 1 and self._size(first, self._end) <= self._room:
                 cut = self._end
             else:
-                cut = self._best_cut(first, at, left / max(2, parts_left), max(2, parts_left))
+                cut = self._best_cut(first, at, max(2, parts_left), overlap)
             parts.append((first, cut))
             at, earliest = cut, at + 1
         return parts
@@ -149,16 +149,32 @@ class _Cutter:
             first = before
         return first
 
-    def _best_cut(self, first: int, at: int, even: float, parts: int) -> int:
-        """Where to end the part that begins with `first`, if each of the `parts` that are left had `even` tokens."""
-        here = self._before[at]
+    def _best_cut(self, first: int, at: int, parts: int, overlap: float) -> int:
+        """Where to end the part that begins with `first`, if what begins `at` is to be so many parts."""
+        here, left = self._before[at], self._before[-1] - self._before[at]
         last = bisect_right(self._before, self._before[first] + self._room) - 1
         while last + 1 < self._end and self._size(first, last + 1) <= self._room:
             last += 1
         last = max(at + 1, min(last, self._end - 1))
-        must = even * parts - (parts - 1) * self._room * (1 - _OVERLAP)
-        least = bisect_left(self._before, here + max(must, even * (1 - _UNEVEN)))
         if last == self._end:
             return last
-        candidates = range(max(at + 1, min(least, last)), last + 1)
-        return max(candidates, key=lambda cut: _GAIN[self._levels[cut]] - abs(self._before[cut] - here - even) / even)
+        wanted = here + left / parts
+        # What is left after it must fit the other parts, each with its overlap; at a heading there is none.
+        room, again = self._room, overlap * self._room
+        least = here + left - (parts - 1) * (room - again)
+        earliest = here + (wanted - here) * (1 - _UNEVEN)
+        cut = self._best(here, wanted, range(self._next(max(least - again, earliest), at, last), last + 1), least)
+        if self._levels[cut] < Level.SENTENCE and parts > 2:
+            # Rather one part more than a heading, or half a sentence, at the end of one.
+            earlier = self._best(here, wanted, range(self._next(earliest, at, last), last + 1), earliest)
+            return earlier if self._levels[earlier] >= Level.SENTENCE else cut
+        return cut
+
+    def _next(self, least: float, at: int, last: int) -> int:
+        """The first cut after the piece `at` that has at least so much before it."""
+        return min(bisect_left(self._before, least, at + 1), last)
+
+    def _best(self, here: float, wanted: float, cuts: range, least: float) -> int:
+        """The best of cuts, the last if in doubt; those with less than `least` before them must be at a heading."""
+        fit = [c for c in cuts if self._before[c] >= least or self._levels[c] >= Level.SUBSECTION] or [cuts[-1]]
+        return max(fit, key=lambda cut: _GAIN[self._levels[cut]] - abs(self._before[cut] - wanted) / (wanted - here))
