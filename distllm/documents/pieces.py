@@ -20,13 +20,14 @@ class Level(IntEnum):
 
     CHARACTER = 0
     WORD = 1
-    LINE = 2
-    HEADED = 3
+    CLAUSE = 2
+    LINE = 3
+    HEADED = 4
     """What a heading or a colon above it leads to, so that the two belong together."""
-    SENTENCE = 4
-    PARAGRAPH = 5
-    SUBSECTION = 6
-    SECTION = 7
+    SENTENCE = 5
+    PARAGRAPH = 6
+    SUBSECTION = 7
+    SECTION = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,16 @@ class Piece:
 
 
 _LINE = re.compile(r"[^\n]+")
+_CLAUSE_GAP = re.compile(r"(?<=[.!?;:])[ \t]+")
 _WORD = re.compile(r"\S+")
 _LONGEST_SENTENCE = 200
 """In tokens; what has more, and lines, is a table or a program."""
 
 _FRAGMENTS_A_PART = 16
-"""How many pieces of a line that no part holds make one."""
+"""How many pieces of a line that no part holds make one, where it has words alone."""
+
+_CLAUSES_A_GROUP = 4
+"""How many times as long as such a piece a clause may be, to be left whole."""
 
 _CLOSING = (".", "!", "?", ":", '"', "'", ")", "]", "\u201d", "\u2019", "\u3002", "\uff01", "\uff1f")
 
@@ -118,15 +123,36 @@ def _cuts(text: str, first: int, last: int, room: int, count: Count) -> Iterator
             yield line.start(), line.end(), Level.LINE
             continue
         size = max(1, len(line[0]) * room // (tokens * _FRAGMENTS_A_PART))
-        for words in _grouped(_WORD.finditer(text, line.start(), line.end()), size):
-            if count(text[words[0].start() : words[-1].end()]) <= room:
-                yield words[0].start(), words[-1].end(), Level.WORD
-                continue
-            for word in words:
-                if count(word[0]) <= room:
-                    yield word.start(), word.end(), Level.WORD
-                else:
-                    yield from _characters(text, word, room, size, count)
+        level = Level.LINE
+        for clause in _clauses(text, line):
+            for start, end, cut in _in_words(text, *clause, size, room, count):
+                yield start, end, level if start == clause[0] else cut
+            level = Level.CLAUSE
+
+
+def _clauses(text: str, line: re.Match[str]) -> Iterator[tuple[int, int]]:
+    start = line.start()
+    for gap in _CLAUSE_GAP.finditer(text, *line.span()):
+        yield start, gap.start()
+        start = gap.end()
+    if start < line.end():
+        yield start, line.end()
+
+
+def _in_words(text: str, first: int, last: int, size: int, room: int, count: Count) -> Iterator[tuple[int, int, Level]]:
+    """A clause as it is if it is short, else its words in groups of about `size` characters."""
+    if last - first <= _CLAUSES_A_GROUP * size and count(text[first:last]) <= room:
+        yield first, last, Level.CLAUSE
+        return
+    for words in _grouped(_WORD.finditer(text, first, last), size):
+        if count(text[words[0].start() : words[-1].end()]) <= room:
+            yield words[0].start(), words[-1].end(), Level.WORD
+            continue
+        for word in words:
+            if count(word[0]) <= room:
+                yield word.start(), word.end(), Level.WORD
+            else:
+                yield from _characters(text, word, room, size, count)
 
 
 def _grouped(words: Iterable[re.Match[str]], size: int) -> Iterator[list[re.Match[str]]]:

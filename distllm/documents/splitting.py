@@ -32,6 +32,7 @@ _UNEVEN = 0.3
 _GAIN = {
     Level.CHARACTER: -1.0,
     Level.WORD: -0.5,
+    Level.CLAUSE: -0.35,
     Level.LINE: -0.3,
     Level.HEADED: -0.6,
     Level.SENTENCE: 0.0,
@@ -44,6 +45,9 @@ _GAIN = {
 _OVERLAP = 0.03
 _OVERLAP_OF_ONE_SENTENCE = 0.15
 _MOST_SENTENCES = 3
+_A_SENTENCE = 40
+"""In tokens; few are longer."""
+
 _TRIES = 4
 """How often a text is cut anew for parts that count too much, or for fewer parts."""
 
@@ -138,12 +142,14 @@ class _Cutter:
         """Where the part begins whose own first piece is `at`: with some sentences before it, but not at a heading."""
         if at == 0 or self._levels[at] >= Level.SUBSECTION:
             return at
-        # Only in the middle of a sentence may it begin in the middle of one.
-        lowest = Level.HEADED if self._levels[at] >= Level.HEADED else Level.CHARACTER
+        # Only in the middle of a sentence may it begin in the middle of one, so far back that a shorter one is whole.
+        amid = self._levels[at] < Level.HEADED
+        lowest, usual = (Level.CHARACTER, _A_SENTENCE) if amid else (Level.HEADED, 0)
+        longest = _OVERLAP_OF_ONE_SENTENCE * self._room
         first = at
         for before in range(at - 1, max(earliest, at - _MOST_SENTENCES) - 1, -1):
-            share = _OVERLAP_OF_ONE_SENTENCE if first == at else _OVERLAP
-            too_much = self._before[at] - self._before[before] > share * self._room
+            most = longest if first == at else max(_OVERLAP * self._room, min(usual, longest))
+            too_much = self._before[at] - self._before[before] > most
             if too_much or self._levels[before] < lowest or self._size(before, at + 1) > self._room:
                 break
             first = before

@@ -17,16 +17,20 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pypdfium2 as pdfium
 import pytest
 
 from distllm.documents import DocumentReader
 from distllm.documents.pdf.clean import clean_characters
+from distllm.documents.splitting import Span, split
 from distllm.domain.models import Document
 from distllm.domain.tokens import estimate_tokens
 from tests.cli.conftest import Cli
+from tests.documents.canaries import BUDGETS, facts, missing, planted
 from tests.documents.pdf_writer import write_raw_pdf
 from tests.fakes.server import FakeServer
 
@@ -59,6 +63,9 @@ HEADED_SCAN = ("atlc", "usr/share/doc/atlc/qex_december_1996/atlc.pdf.gz")
 _TESTS = "usr/share/doc/r-cran-pdftools/tests/testthat"
 LOCKED = ("r-cran-pdftools", f"{_TESTS}/pdf-example-password.original.pdf.gz")
 OWNED = ("r-cran-pdftools", f"{_TESTS}/pdf-example-encryption.original.pdf.gz")
+UNLISTED = {"dtc-paper.pdf", "genetics_article.pdf"}
+"""They have no list of references."""
+
 DOCUMENTS = "SELECT name, problem, text FROM job_documents JOIN documents ON documents.id = document_id"
 # The same glyph names as Zapf's dingbats have.
 BITMAP_FONTS = ("r-cran-lme4", "usr/lib/R/site-library/lme4/doc/PLSvGLS.pdf")
@@ -159,6 +166,44 @@ async def test_nothing_of_a_paper_is_lost(paper: Paper, shelf: Shelf, reader: Do
     words = re.findall(r"[A-Za-z]{4,}", re.sub(r"[\x02-]\n", "", raw))
     lost = [word for word in words if word.lower() not in ours]
     assert len(lost) <= 0.003 * len(words), lost
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+async def test_a_fact_put_anywhere_into_a_paper_lies_whole_in_one_part(
+    paper: Paper, shelf: Shelf, reader: DocumentReader, tmp_path: Path
+) -> None:
+    text = (await read(reader, tmp_path, shelf.get(paper.package, paper.path))).text
+    for budget in BUDGETS:
+        rng = Random(f"{paper.name} {budget}")
+        known = facts(rng, 100)
+        assert missing(planted(text, known, rng), known, budget) == []
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+async def test_a_paper_is_split_into_few_parts_that_are_well_filled(
+    paper: Paper, shelf: Shelf, reader: DocumentReader, tmp_path: Path
+) -> None:
+    text = (await read(reader, tmp_path, shelf.get(paper.package, paper.path))).text
+    for budget in (600, 1500, 3000):
+        parts = [text[span.first : span.last] for span in split(text, budget, estimate_tokens)]
+        sizes = [estimate_tokens(part) for part in parts]
+        assert max(sizes) <= budget
+        assert len(sizes) <= 1.15 * estimate_tokens(text) / budget + 1
+        assert min(sizes) >= 0.35 * budget
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+async def test_the_references_of_a_paper_are_left_out_and_nothing_else(
+    paper: Paper, shelf: Shelf, reader: DocumentReader, tmp_path: Path
+) -> None:
+    text = (await read(reader, tmp_path, shelf.get(paper.package, paper.path))).text
+    kept = split(text, 1_000_000, estimate_tokens, references=False)
+    lost = [text[here.last : after.first] for here, after in pairwise([Span(0, 0), *kept, Span(len(text), len(text))])]
+    lost = [each.strip() for each in lost if each.strip()]
+    assert len(lost) == (0 if paper.name in UNLISTED else 1), lost
+    for each in lost:
+        assert re.match(r"[\dIVX. ]*(References|Bibliography)\n", each, re.IGNORECASE)
+        assert not re.search(r"\n(Introduction|Abstract|Conclusions?|Acknowledge?ments|Appendix)\b", each)
 
 
 async def test_letters_that_come_as_dingbats_are_read(shelf: Shelf, reader: DocumentReader, tmp_path: Path) -> None:

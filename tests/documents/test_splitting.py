@@ -152,7 +152,7 @@ def test_a_sentence_that_no_part_holds_is_cut_between_words_and_a_word_anywhere(
     words = "word " * 3000
     parts = texts(words, split(words, 300, estimate_tokens))
     assert all(set(part.split()) == {"word"} for part in parts)
-    assert len(parts) <= estimate_tokens(words) / 300 * 1.25
+    assert len(parts) <= estimate_tokens(words) / 300 * 1.3
     letters = "acgt" * 3000
     parts = texts(letters, split(letters, 300, estimate_tokens))
     assert len(parts) <= estimate_tokens(letters) / 300 * 1.3
@@ -225,7 +225,7 @@ def test_a_long_text_is_counted_a_few_times_and_not_its_square(text: str) -> Non
     def count(piece: str) -> int:
         nonlocal counted
         counted += len(piece)
-        return len(piece) // 3
+        return (len(piece) + 2) // 3
 
     split(text, 1000, count, references=False)
     assert counted <= 16 * len(text)
