@@ -41,8 +41,8 @@ class Piece:
     gap: float
 
 
-_LINE = re.compile(r"[^\n]+")
-_CLAUSE_GAP = re.compile(r"(?<=[.!?;:])[ \t]+")
+_LINE = re.compile(r"\S[^\n]*")
+_CLAUSE_GAP = re.compile(r"(?<=[.!?;:])\s+")
 _WORD = re.compile(r"\S+")
 _LONGEST_SENTENCE = 200
 """In tokens; what has more, and lines, is a table or a program."""
@@ -116,27 +116,22 @@ def _fragments(text: str, whole: Piece, room: int, count: Count) -> Iterator[Pie
 
 def _cuts(text: str, first: int, last: int, room: int, count: Count) -> Iterator[tuple[int, int, Level]]:
     for line in _LINE.finditer(text, first, last):
-        if line[0].isspace():
-            continue
-        tokens = count(line[0])
+        start, end = line.start(), line.start() + len(line[0].rstrip())
+        tokens = count(text[start:end])
         if tokens <= room:
-            yield line.start(), line.end(), Level.LINE
+            yield start, end, Level.LINE
             continue
-        size = max(1, len(line[0]) * room // (tokens * _FRAGMENTS_A_PART))
-        level = Level.LINE
-        for clause in _clauses(text, line):
-            for start, end, cut in _in_words(text, *clause, size, room, count):
-                yield start, end, level if start == clause[0] else cut
-            level = Level.CLAUSE
+        size = max(1, (end - start) * room // (tokens * _FRAGMENTS_A_PART))
+        for clause in _clauses(text, start, end):
+            for here, there, level in _in_words(text, *clause, size, room, count):
+                yield here, there, Level.LINE if here == start else Level.CLAUSE if here == clause[0] else level
 
 
-def _clauses(text: str, line: re.Match[str]) -> Iterator[tuple[int, int]]:
-    start = line.start()
-    for gap in _CLAUSE_GAP.finditer(text, *line.span()):
-        yield start, gap.start()
-        start = gap.end()
-    if start < line.end():
-        yield start, line.end()
+def _clauses(text: str, first: int, last: int) -> Iterator[tuple[int, int]]:
+    for gap in _CLAUSE_GAP.finditer(text, first, last):
+        yield first, gap.start()
+        first = gap.end()
+    yield first, last
 
 
 def _in_words(text: str, first: int, last: int, size: int, room: int, count: Count) -> Iterator[tuple[int, int, Level]]:

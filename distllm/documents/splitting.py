@@ -55,8 +55,9 @@ _TRIES = 4
 def split(text: str, budget: int, count: Count, *, references: bool = True) -> list[Span]:
     """The parts of `text` in order, none of which counts more than `budget`.
 
-    Together they hold all that is not white space, but for lists of references where these are left out. `count`
-    is about additive: it is called for the pieces of the text and for the parts, in time linear in its length.
+    Together they hold all that is not white space, but for lists of references where these are left out; a text that
+    has nothing else keeps them. `count` is about additive: it is called for the pieces of the text and for the
+    parts, in time linear in its length.
     Raises ValueError if a single character counts more than the budget.
     """
     room = max(1, budget - int(budget * _MARGIN))
@@ -64,7 +65,7 @@ def split(text: str, budget: int, count: Count, *, references: bool = True) -> l
     for pieces in pieces_of(text, room, count, references=references):
         whole = Span(pieces[0].first, pieces[-1].last)
         spans.extend([whole] if _fits(text, whole, budget, count) else _parts(text, pieces, budget, room, count))
-    return spans
+    return spans if spans or references else split(text, budget, count)
 
 
 def _fits(text: str, span: Span, budget: int, count: Count) -> bool:
@@ -183,4 +184,5 @@ class _Cutter:
     def _best(self, here: float, wanted: float, cuts: range, least: float) -> int:
         """The best of cuts, the last if in doubt; those with less than `least` before them must be at a heading."""
         fit = [c for c in cuts if self._before[c] >= least or self._levels[c] >= Level.SUBSECTION] or [cuts[-1]]
-        return max(fit, key=lambda cut: _GAIN[self._levels[cut]] - abs(self._before[cut] - wanted) / (wanted - here))
+        size = max(1.0, wanted - here)
+        return max(fit, key=lambda cut: _GAIN[self._levels[cut]] - abs(self._before[cut] - wanted) / size)

@@ -36,7 +36,14 @@ WORDS = (
 LINES = ("# Head\n\n", "3.2 Methods\n\n", "RESULTS\n\n", "References\n\n", "```\n", "| a | b |\n")
 broken = st.sampled_from(WHITE + WORDS + LINES)
 hostile = st.lists(broken | st.text(max_size=12), max_size=120).map("".join)
-counts = st.sampled_from([estimate_tokens, len, lambda text: len(text) // 4, lambda text: 1 + len(text.split())])
+COUNTS = (
+    estimate_tokens,
+    len,
+    lambda text: len(text) // 4,
+    lambda text: len(text) // 40 * 40,
+    lambda text: 1 + len(text.split()),
+)
+counts = st.sampled_from(COUNTS)
 
 
 def texts(text: str, spans: list[Span]) -> list[str]:
@@ -205,6 +212,10 @@ def test_people_in_a_list_of_references_do_not_end_it() -> None:
 def test_a_section_of_that_name_that_lists_no_works_is_kept() -> None:
     for text in (f"{PARAGRAPH}\n\nLiterature\n\n{PARAGRAPH}", f"References\n\n1 Dams\n\n{PARAGRAPH}", "References"):
         assert left_out(text) == text
+
+
+def test_a_text_of_references_alone_keeps_them() -> None:
+    assert left_out(f"References\n\n{LISTED}") == f"References\n\n{LISTED}"
 
 
 def test_references_stay_unless_they_are_to_be_left_out() -> None:
