@@ -82,6 +82,7 @@ coordinators = Table(
 
 # A job without `submitted_at` is still being built, and nothing of it is leased; `built` counts the
 # documents whose prompts exist already, so that another process can go on. A `fresh` job asks everything anew.
+# `window` is the largest context window that its model had when its documents were split, null where none was known.
 jobs = Table(
     "jobs",
     metadata,
@@ -102,6 +103,7 @@ jobs = Table(
     _real("cancel_requested_at", null=True),
     _real("finished_at", null=True),
     _int("fresh", zero=True),
+    _int("window", null=True),
     Index("ix_jobs_unfinished", "request_hash", sqlite_where=text("finished_at IS NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
@@ -142,6 +144,7 @@ Index(
 )
 Index("ix_job_documents_reading", job_documents.c.reading_id, sqlite_where=_OF_READING)
 
+# `merge` says how the answers about the parts of a long document are put together, null where nobody has said how.
 templates = _table(
     "templates",
     _id(),
@@ -152,6 +155,7 @@ templates = _table(
     _text("name"),
     _text("schema", null=True),
     _text("text"),
+    _text("merge", null=True),
     Index(None, "job_id", "name", unique=True),
 )
 
@@ -175,9 +179,20 @@ readings = _table(
 )
 Index("ix_readings_document", readings.c.document_id, sqlite_where=_OF_DOCUMENT)
 
+# The parts of a job's long documents, from the time when these are split until their prompts are built.
+job_parts = _table(
+    "job_parts",
+    _to("jobs", "job_id", key=True),
+    Column("ordinal", _INT, primary_key=True),
+    Column("part", _INT, primary_key=True),
+    _to("readings", "reading_id"),
+    Index(None, "reading_id"),
+)
+
 # The hot table. `tokens` is the context window that a prompt needs: what is sent, estimated from above,
 # and its answer's `max_tokens`, which is the template's unless the prompt has one of its own. `worker_id` is the
-# worker of the newest lease.
+# worker of the newest lease. `level` is 0 for what asks about a text, `part` of `parts` of a long document or all that
+# its reading holds, and n for what puts together the answers of level n - 1, in the order of their ids.
 _READY = text("state = 'pending' AND waits_for = 0")
 prompts = _table(
     "prompts",
@@ -201,6 +216,9 @@ prompts = _table(
     _text("error", null=True),
     _text("body", null=True),
     _int("max_tokens", null=True),
+    _int("level", zero=True),
+    _int("part", null=True),
+    _int("parts", null=True),
     CheckConstraint(f"state IN ({_names(PromptState)})", name="state"),
     CheckConstraint("(state = 'leased') = (holder IS NOT NULL)", name="leased_has_holder"),
     CheckConstraint(f"(state IN ({_names(FINAL)})) = (finished_at IS NOT NULL)", name="final_has_end"),
