@@ -18,11 +18,11 @@ from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
 from distllm.presets import Preset, render_question, render_system
 from distllm.store.control import go_on
 from distllm.store.database import Database
+from distllm.store.readings import NewReading
 from distllm.store.rehearsal import Rehearsal, RehearsalOverError, rehearse
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import (
     NewJob,
-    NewReading,
     build_prompts,
     create_job,
     save_document,

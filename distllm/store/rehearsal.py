@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Integer, bindparam, cast, func, select
 
 from distllm.domain.models import Document
+from distllm.store.readings import NewReading
 from distllm.store.sql import DONE, PENDING, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
+from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
 from distllm.store.tables import prompts, readings, templates, worker_models, workers
 
 

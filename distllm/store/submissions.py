@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Document, Template
 from distllm.store.costs import count_asked
+from distllm.store.readings import NewPart, NewReading, save_reading
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, DONE, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
@@ -37,14 +38,6 @@ class NewJob:
     questions: Sequence[tuple[Template, int, int]]
     files: Sequence[tuple[str, str, float]]
     fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NewReading:
-    """What a server will read for one document: the hash of the whole system message, and its tokens."""
-
-    prefix_hash: str
-    tokens: int
 
 
 # A submit that was killed or interrupted left a job without an end: the same request goes on with it.
@@ -143,15 +136,6 @@ _STORED = select(documents.c.id, documents.c.text, documents.c.problem)
 _BY_HASH = _STORED.where(documents.c.sha256 == bindparam("sha"))
 _NEWEST = _STORED.order_by(documents.c.id.desc()).limit(1)
 
-# All jobs share a reading: the same model and the same system message, whoever asked first.
-_SAVE_READING = (
-    upsert_into(readings)
-    .values({name: bindparam(name) for name in ("model", "prefix_hash", "document_id", "last", "tokens")})
-    .on_conflict_do_nothing()
-)
-_READING_ID = select(readings.c.id).where(
-    readings.c.model == bindparam("model_is"), readings.c.prefix_hash == bindparam("hash")
-)
 _MODEL = select(jobs.c.model).where(jobs.c.id == bindparam("job"))
 
 _LINK = (
@@ -185,18 +169,8 @@ def save_document(
     document_id, text, problem = stored[0]
     reading_id = None
     if problem is None:
-        model, reading = tx.value(_MODEL, {"job": job_id}), read_as(text)
-        tx.run(
-            _SAVE_READING,
-            {
-                "model": model,
-                "prefix_hash": reading.prefix_hash,
-                "document_id": document_id,
-                "last": len(text),
-                "tokens": reading.tokens,
-            },
-        )
-        reading_id = tx.value(_READING_ID, {"model_is": model, "hash": reading.prefix_hash})
+        whole = NewPart(0, len(text), read_as(text))
+        reading_id = save_reading(tx, tx.value(_MODEL, {"job": job_id}), document_id, whole)
     tx.run(_LINK, {"job": job_id, "place": ordinal, "document": document_id, "reading": reading_id})
 
 

@@ -15,9 +15,10 @@ from distllm.domain.states import PromptState
 from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, claim, reclaim
+from distllm.store.readings import NewReading
 from distllm.store.results import settle
 from distllm.store.sqlite import Tx
-from distllm.store.submissions import NewJob, NewReading, build_prompts, create_job, save_document
+from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
 from distllm.store.suspects import condemn
 
 T = TypeVar("T")
