@@ -269,8 +269,9 @@ class Station:
         if self._busy_since is None:
             self._busy_since = now
         seat.current, seat.sent = lease, self._concurrency.sent(now)
-        seat.began, seat.reads = now, 0 if seat.cached == lease.reading_id else lease.needs
-        seat.cached = lease.reading_id
+        seat.began, seat.reads = now, 0 if seat.cached == lease.reading_id and not lease.level else lease.needs
+        # A merge reads none of its document.
+        seat.cached = None if lease.level else lease.reading_id
 
     def end(self, seat: Seat, model: str, outcome: Outcome) -> None:
         """A request has ended: learn from it."""

@@ -202,7 +202,7 @@ def _count_work(tx: Tx, ends: Iterable[Settlement]) -> None:
         sums["took"] += outcome.seconds
         sums["least"] = outcome.seconds if sums["least"] is None else min(sums["least"], outcome.seconds)
         sums["most"] = outcome.seconds if sums["most"] is None else max(sums["most"], outcome.seconds)
-        if outcome.usage.prompt_tokens is not None:
+        if outcome.usage.prompt_tokens is not None and not each.sent.lease.level:
             reading_id = each.sent.lease.reading_id
             read[reading_id] = {
                 "reading": reading_id,

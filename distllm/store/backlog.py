@@ -24,9 +24,11 @@ _PENDING = select(func.coalesce(func.sum(job_counters.c.pending), literal_column
     one_of(job_counters.c.job_id, "jobs")
 )
 _HEALTHY = select(func.count()).select_from(workers).where(workers.c.healthy == literal_column("1"))
+_READING_TOKENS = func.coalesce(func.max(readings.c.tokens_read), func.max(readings.c.tokens))
 _READINGS = (
     select(
-        func.coalesce(func.max(readings.c.tokens_read), func.max(readings.c.tokens)),
+        # A merge reads none of its document, but answers about its parts.
+        func.min(_READING_TOKENS, func.max(prompts.c.tokens)),
         func.count(),
         func.max(prompts.c.tokens),
     )

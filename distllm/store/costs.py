@@ -67,14 +67,17 @@ def count_costs(tx: Tx, ends: Sequence[Settlement], fresh: Container[int]) -> No
     `ends` are in the order in which the attempts are to be counted: the first of a reading has read it.
     """
     totals: dict[int, Counter[str]] = {}
-    answers = [each for each in ends if each.sent.id in fresh]
+    answers = [each for each in ends if each.sent.id in fresh and not each.sent.lease.level]
     shares = _shares(tx, answers) if answers else {}
     for each in ends:
         usage = each.outcome.usage
         counts = totals.setdefault(each.sent.lease.job_id, Counter())
         if usage.prompt_tokens is not None and usage.cached_tokens is not None:
             counts.update(read_tokens=_read(usage), found_tokens=usage.cached_tokens)
-        if each.sent.id in fresh:
+        if each.sent.id in fresh and each.sent.lease.level:
+            # What a merge reads, nothing else does.
+            counts.update(_needed(usage, None))
+        elif each.sent.id in fresh:
             tokens, first = shares[each.sent.id]
             counts.update(begun_tokens=tokens if first else 0)
             counts.update(_needed(usage, None if first else tokens / max(each.sent.sent_tokens, tokens, 1)))

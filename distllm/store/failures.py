@@ -20,10 +20,13 @@ _PART_FAILED = (
 )
 
 
-def fail_parents(tx: Tx, parent_id: int | None, reason: str | None, now: float) -> None:
-    """Fail what waited for a part that failed for good, level by level."""
+def fail_parents(
+    tx: Tx, parent_id: int | None, part: int | None, parts: int | None, reason: str | None, now: float
+) -> None:
+    """Fail what waited for `part` of `parts` that failed for good, or for a merge of some, level by level."""
+    named = f"parts could not be put together: {reason}" if part is None else f"part {part} of {parts}: {reason}"
     while parent_id is not None:
-        rows = tx.rows(_PART_FAILED, {"parent": parent_id, "now": now, "reason": f"a part failed: {reason}"})
+        rows = tx.rows(_PART_FAILED, {"parent": parent_id, "now": now, "reason": named})
         if not rows:
             return
         job_id, parent_id = rows[0]
@@ -48,7 +51,7 @@ _UNFIT = (
             bindparam("window"),
         ),
     )
-    .returning(prompts.c.parent_id, prompts.c.error)
+    .returning(prompts.c.parent_id, prompts.c.part, prompts.c.parts, prompts.c.error)
 )
 # What all of them have refused already: the last worker that had not may have left the fleet since.
 _REFUSED_BY_ALL = (
@@ -64,7 +67,7 @@ _REFUSED_BY_ALL = (
         ),
     )
     .values(state=FAILED, finished_at=bindparam("now"))
-    .returning(prompts.c.parent_id, prompts.c.error)
+    .returning(prompts.c.parent_id, prompts.c.part, prompts.c.parts, prompts.c.error)
 )
 _OF_MODEL = select(jobs.c.id).where(
     jobs.c.finished_at.is_(None), jobs.c.submitted_at.is_not(None), jobs.c.model == bindparam("model_is")
@@ -80,9 +83,9 @@ def fail_unfit(tx: Tx, model: str, window: int, workers: Sequence[int], now: flo
     values = {"window": window, "workers": as_list(workers), "all_of_them": len(workers), "now": now}
     for (job_id,) in tx.rows(_OF_MODEL, {"model_is": model}):
         failed = tx.rows(_UNFIT, values | {"job": job_id}) + tx.rows(_REFUSED_BY_ALL, values | {"job": job_id})
-        for parent_id, reason in failed:
+        for parent_id, part, parts, reason in failed:
             count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
-            fail_parents(tx, parent_id, reason, now)
+            fail_parents(tx, parent_id, part, parts, reason, now)
         if failed:
             tx.run(FINISH, {"job": job_id, "now": now})
         count += len(failed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Health, Rates
@@ -139,6 +139,7 @@ _NEWEST = (
 _READ_LAST = (
     select(_NEWEST.c.worker_id, prompts.c.reading_id)
     .join_from(_NEWEST, prompts, prompts.c.id == _NEWEST.c.prompt_id)
+    .where(prompts.c.level == literal_column("0"))
     .order_by(_NEWEST.c.id.desc())
 )
 

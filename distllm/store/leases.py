@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +24,7 @@ from distllm.domain.policy import BACKOFF_SECONDS, LONGEST_WAIT_SECONDS, LOSSES_
 from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING, none_of, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import attempts, coordinators, documents, jobs, prompts, readings, refusals
+from distllm.store.tables import attempts, coordinators, documents, jobs, prompts, readings, refusals, results
 
 SQLITE_COUNTERS = 0
 """On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""
@@ -36,7 +36,8 @@ class Lease:
 
     It asks what its template says, or its own stored request, `body`. `needs` is the context window in tokens
     that it takes. `max_tokens` bounds its answer, None leaves that to what it asks. What happened to it before is
-    told by `failures`, `losses` and `deaths_alone` (see `domain.policy.verdict`).
+    told by `failures`, `losses` and `deaths_alone` (see `domain.policy.verdict`). At `level` 0 it asks about a text,
+    of a long document `part` of `parts`; above, it puts `answers` together, those of the level below in their order.
     """
 
     prompt_id: int
@@ -51,6 +52,10 @@ class Lease:
     needs: int
     max_tokens: int | None
     body: str | None = None
+    level: int = 0
+    part: int | None = None
+    parts: int | None = None
+    answers: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -68,7 +73,7 @@ class Group:
     """The leased prompts of one reading for one worker.
 
     `model` is what the jobs call it; `document` is the text that they are about, or else `system` is the
-    whole system message.
+    whole system message. Merges among them need neither.
     """
 
     worker_id: int
@@ -132,6 +137,9 @@ _LEASE_COLUMNS = (
     prompts.c.tokens,
     prompts.c.max_tokens,
     prompts.c.body,
+    prompts.c.level,
+    prompts.c.part,
+    prompts.c.parts,
 )
 
 # All jobs' ready prompts of one reading go to the seat that reads it.
@@ -174,6 +182,13 @@ _READING = (
     )
     .join_from(readings, documents, documents.c.id == readings.c.document_id, isouter=True)
     .where(readings.c.id == bindparam("reading"))
+)
+# What a merge puts together, in the order of the parts.
+_BELOW = (
+    select(prompts.c.parent_id, results.c.answer)
+    .join_from(prompts, results, results.c.prompt_id == prompts.c.id)
+    .where(one_of(prompts.c.parent_id, "merges"))
+    .order_by(prompts.c.id)
 )
 _READING_MODEL = select(readings.c.model).where(readings.c.id == bindparam("reading"))
 
@@ -243,7 +258,18 @@ def _take(tx: Tx, statement: Executable, reading_id: int, values: dict[str, Any]
         count_moves(tx, job_id, part, PromptState.PENDING, PromptState.LEASED, count)
     tx.run(_PLACED, values)
     model, document, system = tx.rows(_READING, values)[0]
-    return Group(values["worker"], reading_id, model, document, system, leases)
+    return Group(values["worker"], reading_id, model, document, system, _with_answers(tx, leases))
+
+
+def _with_answers(tx: Tx, leases: tuple[Lease, ...]) -> tuple[Lease, ...]:
+    """The same leases, each merge with what it puts together."""
+    merges = [lease.prompt_id for lease in leases if lease.level]
+    if not merges:
+        return leases
+    answers: dict[int, list[str]] = {}
+    for parent_id, answer in tx.rows(_BELOW, {"merges": as_list(merges)}):
+        answers.setdefault(parent_id, []).append(answer)
+    return tuple(replace(each, answers=tuple(answers[each.prompt_id])) if each.level else each for each in leases)
 
 
 def _by_job(leases: Iterable[Lease]) -> dict[tuple[int, int], int]:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Integer, bindparam, case, cast, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import ErrorClass
@@ -117,6 +118,17 @@ _RESULT_COLUMNS = (
 )
 _NEW_RESULT = insert_row(results, *_RESULT_COLUMNS)
 
+_BELOW = (
+    select(
+        prompts.c.parent_id,
+        func.sum(results.c.parts),
+        func.sum(cast(results.c.proof == literal_column("'unproven'"), Integer)),
+    )
+    .join_from(prompts, results, results.c.prompt_id == prompts.c.id)
+    .where(one_of(prompts.c.parent_id, "merges"))
+    .group_by(prompts.c.parent_id)
+)
+
 # What was waiting for a part waits for one less.
 _PART_DONE = (
     update(prompts)
@@ -164,12 +176,28 @@ def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
         was = open_leases.pop((lease.prompt_id, lease.job_id, lease.number), None)
         if was is not None:
             fresh[each.sent.id] = was
-    accepted = [each for each in answers if each.sent.id in fresh]
+    accepted, parts = _put_together(tx, [each for each in answers if each.sent.id in fresh])
     tx.many(_FINISH_PROMPT, [_finished(each) for each in accepted])
-    tx.many(_NEW_RESULT, [_result_row(each) for each in accepted])
+    tx.many(_NEW_RESULT, [_result_row(each, parts.get(each.sent.id, 1)) for each in accepted])
     tx.many(_PART_DONE, [{"parent": parent} for each in accepted if (parent := each.sent.lease.parent_id) is not None])
     _count_answers(tx, [(each, fresh[each.sent.id]) for each in accepted])
     return set(fresh)
+
+
+def _put_together(tx: Tx, answers: Sequence[Settlement]) -> tuple[list[Settlement], dict[int, int]]:
+    """The same answers, merges no better proven than what they put together; from how many parts those are, by attempt.
+
+    What is about one text is not among these.
+    """
+    merges = [each.sent.lease.prompt_id for each in answers if each.sent.lease.level]
+    below = {parent: told for parent, *told in tx.rows(_BELOW, {"merges": as_list(merges)})} if merges else {}
+    judged, parts = [], {}
+    for each in answers:
+        if each.sent.lease.level:
+            parts[each.sent.id], unproven = below[each.sent.lease.prompt_id]
+            each = replace(each, proof="unproven") if unproven else each
+        judged.append(each)
+    return judged, parts
 
 
 def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
@@ -199,7 +227,7 @@ def _move(tx: Tx, each: Settlement) -> tuple[str, PromptState | None]:
     if fails:
         if tx.run(_FAIL, values | {"now": each.finished_at}):
             count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.FAILED, 1)
-            fail_parents(tx, lease.parent_id, reason, each.finished_at)
+            fail_parents(tx, lease.parent_id, lease.part, lease.parts, reason, each.finished_at)
             return label, PromptState.FAILED
     elif tx.run(_AGAIN, values | {"due": due, "loss": loss, "death": death, "spoken": spoken}):
         count_moves(tx, lease.job_id, part, PromptState.LEASED, PromptState.PENDING, 1)
@@ -213,7 +241,7 @@ def _finished(each: Settlement) -> dict[str, Any]:
     return fence(each.sent.lease) | {"now": each.finished_at}
 
 
-def _result_row(each: Settlement) -> dict[str, Any]:
+def _result_row(each: Settlement, parts: int) -> dict[str, Any]:
     outcome, usage = each.outcome, each.outcome.usage
     return {
         "prompt_id": each.sent.lease.prompt_id,
@@ -223,7 +251,7 @@ def _result_row(each: Settlement) -> dict[str, Any]:
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
         "completion_tokens": usage.completion_tokens,
-        "parts": 1,
+        "parts": parts,
         "seconds": outcome.seconds,
         "finished_at": each.finished_at,
         "finish_reason": outcome.finish_reason,

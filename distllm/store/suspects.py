@@ -76,15 +76,15 @@ _CONDEMN = (
     update(prompts)
     .where(*_IS_SUSPECT, prompts.c.deaths_alone >= literal_column(str(DEATHS_TO_CONDEMN)))
     .values(state=FAILED, finished_at=bindparam("now"), error=bindparam("reason"))
-    .returning(prompts.c.job_id, prompts.c.parent_id)
+    .returning(prompts.c.job_id, prompts.c.parent_id, prompts.c.part, prompts.c.parts)
 )
 
 
 def condemn(tx: Tx, now: float) -> int:
     """Fail what several coordinators in a row have died of, with nothing else in flight; return how many."""
     condemned = tx.rows(_CONDEMN, {"now": now, "reason": POISON})
-    for job_id, parent_id in condemned:
+    for job_id, parent_id, part, parts in condemned:
         count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
-        fail_parents(tx, parent_id, POISON, now)
+        fail_parents(tx, parent_id, part, parts, POISON, now)
         tx.run(FINISH, {"job": job_id, "now": now})
     return len(condemned)

@@ -196,14 +196,22 @@ def split(store: Store, parent_id: int, parts: int) -> list[int]:
     """Let a prompt wait for parts of it, as the splitting of a long paper does."""
     columns = "job_id, document_id, reading_id, template_id, tokens"
     store.connection.execute("BEGIN IMMEDIATE")
-    store.connection.execute("UPDATE prompts SET waits_for = ? WHERE id = ?", (parts, parent_id))
+    store.connection.execute("UPDATE prompts SET waits_for = ?, part = NULL WHERE id = ?", (parts, parent_id))
     made = [
         store.value(
-            f"INSERT INTO prompts ({columns}, parent_id) SELECT {columns}, id FROM prompts WHERE id = ? RETURNING id",
+            f"INSERT INTO prompts ({columns}, parent_id, part, parts) "
+            f"SELECT {columns}, id, ?, ? FROM prompts WHERE id = ? RETURNING id",
+            part,
+            parts,
             parent_id,
         )
-        for _ in range(parts)
+        for part in range(1, parts + 1)
     ]
+    store.connection.execute(
+        "WITH RECURSIVE above(id) AS (SELECT ? UNION ALL SELECT parent_id FROM prompts p JOIN above a ON p.id = a.id "
+        "WHERE parent_id IS NOT NULL) UPDATE prompts SET level = level + 1 WHERE id IN above",
+        (parent_id,),
+    )
     store.connection.execute(
         "INSERT INTO job_counters (job_id, coordinator_id, part, pending) "
         "SELECT job_id, 0, 1, ? FROM prompts WHERE id = ? "

@@ -50,11 +50,11 @@ def test_a_stale_part_is_still_waited_for(store: Store, sent_parts: list[Sent]) 
 
 def test_a_part_that_fails_for_good_fails_what_waits_for_it(store: Store, sent_parts: list[Sent]) -> None:
     store.settle(end(sent_parts[0], ErrorClass.BROKEN, judged=Failed()))
-    assert store.prompt(1, "state, error") == ("failed", "a part failed: broken, says the server")
+    assert store.prompt(1, "state, error") == ("failed", "part 1 of 2: broken, says the server")
     assert store.value("SELECT finished_at FROM jobs") is None, "the other part is still asked"
     store.settle(end(sent_parts[1], now=NOW + 8))
     assert store.value("SELECT finished_at FROM jobs") == NOW + 8
-    assert store.rows("SELECT prompt, error FROM failures") == [("findings", "a part failed: broken, says the server")]
+    assert store.rows("SELECT prompt, error FROM failures") == [("findings", "part 1 of 2: broken, says the server")]
 
 
 def test_a_part_that_may_be_tried_again_fails_nothing(store: Store, sent_parts: list[Sent]) -> None:
@@ -70,7 +70,7 @@ def test_a_part_of_a_part_fails_both_that_wait_for_it(store: Store) -> None:
     lease = store.must_take(me, worker).leases[0]
     assert lease.parent_id == middle
     store.settle(end(store.send(me, worker, lease), ErrorClass.BROKEN, judged=Failed(), now=NOW + 4))
-    assert store.prompt(1, "state, error") == ("failed", "a part failed: broken, says the server")
+    assert store.prompt(1, "state, error") == ("failed", "part 1 of 1: broken, says the server")
     assert store.value("SELECT finished_at FROM jobs") == NOW + 4
 
 

@@ -119,7 +119,7 @@ def test_a_part_that_coordinators_die_of_fails_what_waits_for_it(store: Store) -
     die_with(store, worker, times=LOSSES_TO_SUSPECT)
     die_with(store, worker, times=DEATHS_TO_CONDEMN, alone=True)
     assert store.rows("SELECT state, error FROM prompts ORDER BY id") == [
-        ("failed", f"a part failed: {POISON}"),
+        ("failed", f"part 1 of 1: {POISON}"),
         ("failed", POISON),
     ]
     assert store.rows("SELECT state FROM job_progress") == [("failed",)]
