@@ -16,6 +16,10 @@ async def no_weights() -> frozenset[str]:
     return frozenset()
 
 
+async def no_window(model: str) -> None:
+    return None
+
+
 async def test_few_files_are_on_their_way_and_none_is_forgotten(tmp_path: Path) -> None:
     for number in range(FILES):
         (tmp_path / f"{number}.txt").write_text(f"Paper {number} says little.", encoding="utf-8")
@@ -27,9 +31,9 @@ async def test_few_files_are_on_their_way_and_none_is_forgotten(tmp_path: Path) 
         assert total == FILES
 
     async with open_database(tmp_path / "d.db") as database:
-        dry = await plan(database, request, on_read, Clock(), no_weights, [])
+        dry = await plan(database, request, on_read, Clock(), no_weights, no_window, [])
         created = await create(database, request, Clock())
-        await build(database, created.job_id, on_read, Clock(), no_weights)
+        await build(database, created.job_id, on_read, Clock(), no_weights, no_window)
         files = await database.read.documents(created.job_id, None)
         job = await database.read.job(created.job_id)
     assert dry.files == FILES

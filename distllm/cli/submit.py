@@ -98,13 +98,21 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
         # The store and the dispatcher take half a second to import: the worker starts meanwhile.
         await asyncio.to_thread(import_module, "distllm.cli.work")
         from distllm.cli.work import work
-        from distllm.compose.run import known_weights
+        from distllm.compose.run import inquiries
         from distllm.intake import Request, build, create
         from distllm.store.database import open_database
 
         priority = given.priority or 0
         request = Request(
-            sources, preset, model, given.name, given.max_tokens, given.temperature, priority, given.fresh
+            sources,
+            preset,
+            model,
+            given.name,
+            given.max_tokens,
+            given.temperature,
+            priority,
+            given.fresh,
+            references=not config.leave_out_references,
         )
         if given.dry_run:
             return await _rehearse(db, request, fleet, ticker, as_json=given.as_json)
@@ -114,7 +122,7 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
             if created.known:
                 ticker.say(f"job {job_id} asks exactly this and has not ended: going on with it")
             with _reading(ticker) as on_read:
-                await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
+                await build(database, job_id, on_read, clock, *inquiries(database, fleet))
             if given.detach:
                 stored = f"Job {job_id} is stored; run it with: distllm resume {job_id}"
                 out.print(json.dumps({"job_id": job_id}) if given.as_json else safe(stored), soft_wrap=True)
@@ -139,7 +147,7 @@ def _reading(ticker: Ticker) -> Iterator[Callable[[int, int], None]]:
 
 async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker, *, as_json: bool) -> int:
     """Print what the job would be; no database is made for that."""
-    from distllm.compose.run import known_weights
+    from distllm.compose.run import inquiries
     from distllm.intake import plan
     from distllm.store.database import open_database
 
@@ -151,7 +159,7 @@ async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker
                     request,
                     on_read,
                     Clock(),
-                    lambda: known_weights(database, fleet),
+                    *inquiries(database, fleet),
                     [worker.identity for worker, _ in fleet.workers],
                 )
     if as_json:

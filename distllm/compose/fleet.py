@@ -33,12 +33,14 @@ class Fleet:
     """The workers of this run, each with its limit of seats.
 
     `embedded` if there is none but the one that distllm brings; `found` are the addresses of those that are
-    used because they run on this machine and nothing is configured.
+    used because they run on this machine and nothing is configured. `aliases` are groups of names that mean one
+    model.
     """
 
     workers: tuple[tuple[Worker, int | None], ...]
     embedded: bool
     found: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, ...], ...] = ()
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
     _looks: dict[Worker, asyncio.Task[Health]] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ async def open_fleet(config: Config, nearby: Sequence[tuple[str, int]] = NEARBY)
             known[worker.identity] = (same[0] if same else worker, min(seats, default=None))
         embedded = not config.workers and all(spec.type is WorkerType.EMBEDDED for spec in specs)
         found = () if config.workers or embedded else tuple(known)
-        fleet = Fleet(tuple(known.values()), embedded, found)
+        fleet = Fleet(tuple(known.values()), embedded, found, config.aliases())
         try:
             yield fleet
         finally:

@@ -3,23 +3,27 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from contextlib import closing
+from functools import partial
 from random import Random
 
+from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import make_policy
 from distllm.compose.fleet import Fleet
 from distllm.config import Config
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Listener
-from distllm.intake import OnRead, build
+from distllm.domain.models import Health, Offer
+from distllm.intake import OnRead, Weights, Window, build
 from distllm.metrics import Sinks, open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
-from distllm.store.fleet import known_digests
+from distllm.store.fleet import known_digests, known_window
 from distllm.store.locks import coordinator_lock
 from distllm.store.submissions import unfinished_builds
+from distllm.workers.base import Worker
 
 FOLLOW_EVERY_SECONDS = 0.5
 NO_WORKER_SECONDS = 30.0
@@ -31,7 +35,12 @@ async def finish_begun(database: Database, fleet: Fleet, on_read: OnRead, clock:
         while await database.write(lambda tx, job_id=job_id: cancel_some(tx, job_id, clock.now())):  # type: ignore[misc]
             pass
     for job_id in await database.write(unfinished_builds):
-        await build(database, job_id, on_read, clock, lambda: known_weights(database, fleet))
+        await build(database, job_id, on_read, clock, *inquiries(database, fleet))
+
+
+def inquiries(database: Database, fleet: Fleet) -> tuple[Weights, Window]:
+    """What intake asks the fleet for: the digests of its weights, and its largest window for a model."""
+    return partial(known_weights, database, fleet), partial(largest_window, database, fleet)
 
 
 async def known_weights(database: Database, fleet: Fleet) -> frozenset[str]:
@@ -44,6 +53,37 @@ async def known_weights(database: Database, fleet: Fleet) -> frozenset[str]:
         if not health.healthy:
             silent.append(worker.identity)
     return frozenset(found.union(await database.write(lambda tx: known_digests(tx, silent))))
+
+
+async def largest_window(database: Database, fleet: Fleet, model: str) -> int | None:
+    """The largest context window that the workers of the fleet have for a model, told or configured.
+
+    What one that is silent told last counts for it. None where nobody can tell one.
+    """
+    names = None
+    if model != ANY_MODEL:
+        names = {model}.union(*(group for group in fleet.aliases if model in group))
+    found = await asyncio.gather(*(_window(database, fleet, worker, names) for worker, _ in fleet.workers))
+    return max((window for window in found if window is not None), default=None)
+
+
+async def _window(database: Database, fleet: Fleet, worker: Worker, names: Set[str] | None) -> int | None:
+    configured = worker.spec.context_length
+    # Known without starting it.
+    health = Health(healthy=False) if worker.weights and configured else await fleet.look(worker)
+    if health.healthy:
+        return _offered(health.offers, names)
+    told = await database.write(lambda tx: known_window(tx, worker.identity, names))
+    return configured or told
+
+
+def _offered(offers: Sequence[Offer], names: Set[str] | None) -> int | None:
+    """The window of the model with one of `names`; of what is loaded, or comes first, where any will do."""
+    if names is None:
+        fits = [offer for offer in offers if offer.loaded][:1] or offers[:1]
+    else:
+        fits = [offer for offer in offers if names & {offer.model, *offer.also}]
+    return max((offer.context_length for offer in fits if offer.context_length is not None), default=None)
 
 
 class Run:

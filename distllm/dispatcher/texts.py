@@ -1,12 +1,21 @@
 """What is rendered only when it is sent: a reading once for all its prompts, questions once for each job."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from distllm.domain.models import Call, StoredRequest, Template
-from distllm.presets import render_question, render_system
+from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
+from distllm.presets import MERGE_SYSTEM, render_merge, render_part_question, render_question, render_system
 from distllm.store.leases import Group, Lease
 from distllm.store.reads import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A template of a job, and what it asks about a whole text."""
+
+    template: Template
+    request: StoredRequest
 
 
 class Texts:
@@ -15,35 +24,48 @@ class Texts:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._jobs: set[int] = set()
-        self._questions: dict[int, StoredRequest] = {}
+        self._asked: dict[int, _Asked] = {}
 
     async def learn(self, job_ids: set[int]) -> None:
         """Read the questions of jobs that are new here."""
         for job_id in job_ids - self._jobs:
             for row in await self._reader.templates(job_id):
-                text = render_question(Template(row["name"], row["text"]))
+                template = Template(row["name"], row["text"], row["max_tokens"], row["merge"])
                 temperature = json.loads(row["params"])["temperature"]
-                self._questions[row["template_id"]] = StoredRequest(text, row["max_tokens"], temperature)
+                request = StoredRequest(render_question(template), row["max_tokens"], temperature)
+                self._asked[row["template_id"]] = _Asked(template, request)
             self._jobs.add(job_id)
-
-    def question(self, lease: Lease) -> StoredRequest:
-        """The question that the template of a leased prompt asks."""
-        assert lease.template_id is not None
-        return self._questions[lease.template_id]
 
     def call(self, lease: Lease, group: Group, model: str) -> Call:
         """The request for a leased prompt of a `rendered` group, to a server that calls the model `model`."""
-        asked = self.question(lease) if lease.body is None else StoredRequest.from_json(lease.body)
+        asked = self._request(lease)
         max_tokens = lease.max_tokens or asked.max_tokens
+        system, tokens = group.system or "", lease.needs - max_tokens
+        if lease.level:
+            # The answers to be put together are known by now, and are rarely as long as they might have been.
+            system = MERGE_SYSTEM
+            sent = estimate_tokens(system) + estimate_tokens(asked.question) + 2 * FRAME_TOKENS
+            tokens = min(tokens, sent)
         return Call(
             model=model,
-            system=group.system or "",
+            system=system,
             question=asked.question,
             max_tokens=max_tokens,
             temperature=asked.temperature,
-            tokens=lease.needs - max_tokens,
+            tokens=tokens,
             turns=asked.turns,
         )
+
+    def _request(self, lease: Lease) -> StoredRequest:
+        if lease.body is not None:
+            return StoredRequest.from_json(lease.body)
+        assert lease.template_id is not None
+        asked = self._asked[lease.template_id]
+        if lease.level:
+            return replace(asked.request, question=render_merge(asked.template, lease.answers))
+        if lease.part is not None and lease.parts is not None:
+            return replace(asked.request, question=render_part_question(asked.template, lease.part, lease.parts))
+        return asked.request
 
 
 def rendered(group: Group) -> Group:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, case, func, literal_column, select
 
 from distllm.domain.models import Paper
 from distllm.domain.policy import LOSSES_TO_SUSPECT
@@ -27,8 +27,8 @@ _HEALTHY = select(func.count()).select_from(workers).where(workers.c.healthy == 
 _READING_TOKENS = func.coalesce(func.max(readings.c.tokens_read), func.max(readings.c.tokens))
 _READINGS = (
     select(
-        # A merge reads none of its document, but answers about its parts.
-        func.min(_READING_TOKENS, func.max(prompts.c.tokens)),
+        # Merges read none of their document, but each the answers that it puts together.
+        case((func.min(prompts.c.level) > literal_column("0"), func.sum(prompts.c.tokens)), else_=_READING_TOKENS),
         func.count(),
         func.max(prompts.c.tokens),
     )

@@ -15,7 +15,17 @@ from distllm.store.leases import count_moves
 from distllm.store.sql import CANCELLED, DONE, FAILED, LEASED, PENDING, one_of
 from distllm.store.sqlite import Row, Tx, as_list
 from distllm.store.submissions import FINISH
-from distllm.store.tables import attempts, job_counters, jobs, prompts, refusals, results, templates, worker_models
+from distllm.store.tables import (
+    attempts,
+    job_counters,
+    job_parts,
+    jobs,
+    prompts,
+    refusals,
+    results,
+    templates,
+    worker_models,
+)
 
 CHUNK_PROMPTS = 5_000
 """How many prompts are moved in one transaction, so that others need not wait for long."""
@@ -82,9 +92,14 @@ _CANCEL_WAITING = (
 )
 
 
+# What it would have asked about is read for nothing else.
+_FORGET_PARTS = delete(job_parts).where(job_parts.c.job_id == bindparam("job"))
+
+
 def cancel_some(tx: Tx, job_id: int, now: float) -> int:
     """Cancel the next prompts of a job whose cancelling was requested; 0 once it has ended."""
     values = {"job": job_id, "now": now, "count": CHUNK_PROMPTS}
+    tx.run(_FORGET_PARTS, values)
     leased = tx.rows(_CANCEL_LEASED, values)
     pending = tx.rows(_CANCEL_READY, values)
     if len(pending) < CHUNK_PROMPTS:

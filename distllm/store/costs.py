@@ -24,7 +24,7 @@ _COUNT = _new.on_conflict_do_update(
 )
 _NOTHING = dict.fromkeys(_COUNTS, 0)
 
-# The documents of a chunk with a question that no earlier job has answered.
+# The documents of a chunk with a question that no earlier job has answered; those that are split are counted by part.
 _TO_READ = (
     select(func.count(), func.coalesce(func.sum(readings.c.tokens), literal_column("0")))
     .join_from(job_documents, readings, readings.c.id == job_documents.c.reading_id)
@@ -36,6 +36,8 @@ _TO_READ = (
         exists().where(
             prompts.c.job_id == job_documents.c.job_id,
             prompts.c.document_id == job_documents.c.document_id,
+            prompts.c.parent_id.is_(None),
+            prompts.c.level == literal_column("0"),
             prompts.c.state == PENDING,
         ),
     )
@@ -43,14 +45,18 @@ _TO_READ = (
 _QUESTION = select(func.avg(templates.c.tokens)).where(templates.c.job_id == bindparam("job"))
 
 
-def count_asked(tx: Tx, job_id: int, first: int, end: int, asked: int) -> None:
-    """Count what is to be read for the files of a job from place `first` to `end`, of whose prompts `asked` are new."""
+def count_asked(tx: Tx, job_id: int, first: int, end: int, asked: int, trees: Counter[str]) -> None:
+    """Count what is to be read for the files of a job from place `first` to `end`, of whose prompts `asked` are new.
+
+    `trees` are the counts of those of them that are split.
+    """
     if not asked:
         return
     values = {"job": job_id, "first_place": first, "end_place": end}
     [(texts, tokens)] = tx.rows(_TO_READ, values)
-    questions = round(asked * tx.value(_QUESTION, values))
-    counts = {"asked": asked, "readings": texts, "reading_tokens": tokens, "question_tokens": questions}
+    questions = round((asked - trees["tops"]) * tx.value(_QUESTION, values))
+    counts = Counter(asked=asked, readings=texts, reading_tokens=tokens, question_tokens=questions)
+    counts.update({name: count for name, count in trees.items() if name != "tops"})
     _add(tx, job_id, counts)
 
 

@@ -1,8 +1,8 @@
 """Coordinators and workers as the database knows them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import bindparam, func, literal_column, select, update
+from sqlalchemy import bindparam, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Health, Rates
@@ -168,6 +168,23 @@ _DIGESTS = (
 def known_digests(tx: Tx, identities: Sequence[str]) -> set[str]:
     """The weights that workers had when they told them last."""
     return {digest for (digest,) in tx.rows(_DIGESTS, {"identities": as_list(identities)})}
+
+
+_WINDOWS = (
+    select(func.max(worker_models.c.context_length))
+    .join_from(worker_models, workers, workers.c.id == worker_models.c.worker_id)
+    .where(
+        workers.c.identity == bindparam("identity_is"),
+        or_(bindparam("any_model"), one_of(worker_models.c.model, "names")),
+    )
+)
+
+
+def known_window(tx: Tx, identity: str, names: Collection[str] | None) -> int | None:
+    """The largest context window that a worker told last, for a model with one of `names`, or any if that is None."""
+    values = {"identity_is": identity, "any_model": names is None, "names": as_list(names or ())}
+    window: int | None = tx.value(_WINDOWS, values)
+    return window
 
 
 def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:

@@ -127,8 +127,14 @@ class Reader:
         return await self.rows(_SOURCES, job=job_id)
 
     async def templates(self, job_id: int) -> list[Record]:
-        """The questions of a job in their order: template_id, name, text, max_tokens, and the job's params."""
+        """The questions of a job in their order: template_id, name, text, max_tokens, merge, and the job's params."""
         return await self.rows(_TEMPLATES, job=job_id)
+
+    async def text(self, document_id: int) -> str:
+        """The text of a document."""
+        row = await self.row("SELECT text FROM documents WHERE id = :document", document=document_id)
+        assert row is not None
+        return str(row["text"])
 
     async def any_answer(self) -> bool:
         """Whether there is an answer of any job."""
@@ -286,7 +292,7 @@ SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN re
 """
 
 _TEMPLATES = """
-SELECT t.id AS template_id, t.name, t.text, t.max_tokens, j.params
+SELECT t.id AS template_id, t.name, t.text, t.max_tokens, t.merge, j.params
   FROM templates t JOIN jobs j ON j.id = t.job_id WHERE t.job_id = :job ORDER BY t.ordinal
 """
 

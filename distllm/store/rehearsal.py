@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Integer, bindparam, cast, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, select
 
 from distllm.domain.models import Document
-from distllm.store.readings import NewReading
+from distllm.store.parts import keep_window, mark_copies, save_parts
+from distllm.store.readings import NewPart, NewReading
 from distllm.store.sql import DONE, PENDING, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
@@ -14,17 +15,34 @@ from distllm.store.tables import prompts, readings, templates, worker_models, wo
 
 
 @dataclass(frozen=True, slots=True)
+class NewText:
+    """A document whose text is left out, what a server will read of that, and its parts if it is to be split."""
+
+    document: Document
+    reading: NewReading
+    parts: Sequence[NewPart] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rehearsal:
     """Counts of a job that was not stored.
 
-    `reused` of its `prompts` are answered already; the others are about `readings` texts, which are
-    `reading_tokens` long together, and need a context window of `longest` tokens at most. Their questions
-    are `question_tokens` long, and their answers at most `answer_tokens`. `seconds` is what that takes at
-    the speeds measured so far, None where none was.
+    `reused` of its `prompts`, each of which is one answer, are answered already. For the others `requests` are made:
+    one for each, and where they are about one of `split` documents, one for each of its `parts` and for each of the
+    `merges` that put together some, before the last that makes the answer. They are about `readings` texts, which are
+    `reading_tokens` long together, and need a context window of `longest` tokens at most. Their questions are
+    `question_tokens` long, with the answers that are put together, and their own answers at most `answer_tokens`.
+    `seconds` is what that takes at the speeds measured so far, None where none was. `window` is the one that
+    documents are split for, None where none is known.
     """
 
     prompts: int
     reused: int
+    requests: int
+    split: int
+    parts: int
+    merges: int
+    window: int | None
     readings: int
     reading_tokens: int
     question_tokens: int
@@ -42,18 +60,39 @@ class RehearsalOverError(Exception):
 
 
 _OF_JOB = prompts.c.job_id == bindparam("job")
-_COUNTS = select(func.count(), func.coalesce(func.sum(cast(prompts.c.state == DONE, Integer)), 0)).where(_OF_JOB)
-_TO_ASK = (
+_TO_ASK = (_OF_JOB, prompts.c.state == PENDING)
+
+
+def _number(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count().filter(and_(*conditions))
+
+
+_COUNTS = select(
+    _number(prompts.c.parent_id.is_(None)),
+    _number(prompts.c.parent_id.is_(None), prompts.c.state == DONE),
+    _number(prompts.c.state == PENDING),
+    func.count(prompts.c.document_id.distinct()).filter(prompts.c.level > literal_column("0")),
+    _number(prompts.c.part.is_not(None)),
+    _number(prompts.c.parent_id.is_not(None), prompts.c.level > literal_column("0")),
+).where(_OF_JOB)
+_TOKENS = (
     select(
-        func.coalesce(func.sum(templates.c.tokens), 0),
+        func.coalesce(
+            func.sum(
+                prompts.c.tokens - templates.c.max_tokens - case((prompts.c.level == 0, readings.c.tokens), else_=0)
+            ),
+            0,
+        ),
         func.coalesce(func.sum(templates.c.max_tokens), 0),
         func.coalesce(func.max(prompts.c.tokens), 0),
     )
     .join_from(prompts, templates, templates.c.id == prompts.c.template_id)
-    .where(_OF_JOB, prompts.c.state == PENDING)
+    .join(readings, readings.c.id == prompts.c.reading_id)
+    .where(*_TO_ASK)
 )
+# What puts answers together reads no document.
 _TO_READ = select(func.count(), func.coalesce(func.sum(readings.c.tokens), 0)).where(
-    readings.c.id.in_(select(prompts.c.reading_id).where(_OF_JOB, prompts.c.state == PENDING))
+    readings.c.id.in_(select(prompts.c.reading_id).where(*_TO_ASK, prompts.c.level == literal_column("0")))
 )
 # Workers that are at work together, each at its own speed.
 _SPEED = (
@@ -66,7 +105,8 @@ _SPEED = (
 def rehearse(
     tx: Tx,
     job: NewJob,
-    documents: Sequence[tuple[Document, NewReading]],
+    texts: Sequence[NewText],
+    window: int | None,
     digests: Iterable[str],
     identities: Iterable[str],
     now: float,
@@ -76,14 +116,35 @@ def rehearse(
     Always raises RehearsalOverError, which holds the counts.
     """
     job_id = create_job(tx, replace(job, request_hash="rehearsal"), now)
-    for ordinal, (document, reading) in enumerate(documents):
-        save_document(tx, job_id, ordinal, document, lambda _, reading=reading: reading, now)  # type: ignore[misc]
+    for ordinal, text in enumerate(texts):
+        save_document(tx, job_id, ordinal, text.document, lambda _, text=text: text.reading, now)  # type: ignore[misc]
+    keep_window(tx, job_id, window)
+    mark_copies(tx, job_id)
+    for ordinal, text in enumerate(texts):
+        if text.parts:
+            save_parts(tx, job_id, ordinal, text.parts)
     while not build_prompts(tx, job_id, now, digests):
         pass
     values = {"job": job_id}
-    total, reused = tx.rows(_COUNTS, values)[0]
-    questions, answers, longest = tx.rows(_TO_ASK, values)[0]
-    texts, tokens = tx.rows(_TO_READ, values)[0]
+    total, reused, requests, split, parts, merges = tx.rows(_COUNTS, values)[0]
+    questions, answers, longest = tx.rows(_TOKENS, values)[0]
+    found, tokens = tx.rows(_TO_READ, values)[0]
     prefill, decode = tx.rows(_SPEED, {"model_is": job.model, "identities": as_list(identities)})[0]
     seconds = (tokens + questions) / prefill + answers / decode if prefill and decode else None
-    raise RehearsalOverError(Rehearsal(total, reused, texts, tokens, questions, answers, longest, seconds))
+    raise RehearsalOverError(
+        Rehearsal(
+            prompts=total,
+            reused=reused,
+            requests=requests,
+            split=split,
+            parts=parts,
+            merges=merges,
+            window=window,
+            readings=found,
+            reading_tokens=tokens,
+            question_tokens=questions,
+            answer_tokens=answers,
+            longest=longest,
+            seconds=seconds,
+        )
+    )

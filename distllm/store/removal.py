@@ -20,6 +20,7 @@ from distllm.store.tables import (
     attempts,
     job_counters,
     job_documents,
+    job_parts,
     job_readings,
     job_tokens,
     jobs,
@@ -98,7 +99,8 @@ _FILES = delete(job_documents).where(
         .limit(bindparam("files"))
     ),
 )
-_OF_JOB = [delete(table).where(table.c.job_id == bindparam("job")) for table in (templates, job_counters, job_tokens)]
+_TABLES_OF_JOB = (templates, job_counters, job_tokens, job_parts)
+_OF_JOB = [delete(table).where(table.c.job_id == bindparam("job")) for table in _TABLES_OF_JOB]
 _JOB = delete(jobs).where(_THE_JOB)
 
 

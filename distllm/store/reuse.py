@@ -6,6 +6,7 @@ from sqlalchemy import (
     FromClause,
     Insert,
     ScalarSelect,
+    and_,
     bindparam,
     exists,
     func,
@@ -48,6 +49,14 @@ _newest = (
     _answers.join(_asked, _asked.c.id == _theirs.c.template_id)
     .where(
         _asked.c.text == templates.c.text,
+        # However parts would have been read and put together, there were none.
+        or_(
+            _theirs.c.level == literal_column("0"),
+            and_(
+                _asked.c.merge.is_not_distinct_from(templates.c.merge),
+                _before.c.with_references == jobs.c.with_references,
+            ),
+        ),
         _asked.c.max_tokens == templates.c.max_tokens,
         _asked.c.schema.is_not_distinct_from(templates.c.schema),
     )

@@ -10,23 +10,37 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Document, Template
 from distllm.store.costs import count_asked
+from distllm.store.parts import end_of_chunk, mark_copies
 from distllm.store.readings import NewPart, NewReading, save_reading
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, DONE, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
 from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
+from distllm.store.trees import build_trees
 
 CHUNK_DOCUMENTS = 500
 """How many documents get their prompts in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
+class NewQuestion:
+    """A template with its answer's token limit settled.
+
+    `tokens` are the estimate of its own, `merge_tokens` of what puts together answers to it.
+    """
+
+    template: Template
+    max_tokens: int
+    tokens: int
+    merge_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What is known of a job before any file has been read.
 
-    `questions` are templates with their answer's token limit settled, each with its own estimate of tokens;
     `files` are (name, path, mtime). `request_hash` tells the same request made again. A `fresh` job reuses
-    no answer.
+    no answer. Without `references`, those of documents that are split are not read.
     """
 
     name: str
@@ -35,9 +49,20 @@ class NewJob:
     params: Mapping[str, Any]
     priority: int
     request_hash: str
-    questions: Sequence[tuple[Template, int, int]]
+    questions: Sequence[NewQuestion]
     files: Sequence[tuple[str, str, float]]
     fresh: bool = False
+    references: bool = True
+
+    @property
+    def asked(self) -> Sequence[tuple[int, int]]:
+        """The tokens of each question, and the most of its answer."""
+        return [(each.tokens, each.max_tokens) for each in self.questions]
+
+    @property
+    def merged(self) -> Sequence[tuple[int, int]]:
+        """The same of what puts together answers to it."""
+        return [(each.merge_tokens, each.max_tokens) for each in self.questions]
 
 
 # A submit that was killed or interrupted left a job without an end: the same request goes on with it.
@@ -53,9 +78,11 @@ _UNFINISHED = (
 )
 
 _NEW_JOB = insert_row(
-    jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh"
+    jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh", "with_references"
 ).returning(jobs.c.id)
-_NEW_TEMPLATE = insert_row(templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens")
+_NEW_TEMPLATE = insert_row(
+    templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens", "merge", "merge_tokens"
+)
 _NEW_FILE = insert_row(job_documents, "job_id", "ordinal", "name", "path", "mtime")
 
 
@@ -84,6 +111,7 @@ def create_job(tx: Tx, job: NewJob, now: float) -> int:
             "request_hash": job.request_hash,
             "created_at": now,
             "fresh": int(job.fresh),
+            "with_references": int(job.references),
         },
     )
     tx.many(
@@ -92,12 +120,14 @@ def create_job(tx: Tx, job: NewJob, now: float) -> int:
             {
                 "job_id": job_id,
                 "ordinal": ordinal,
-                "name": template.name,
-                "text": template.text,
-                "max_tokens": max_tokens,
-                "tokens": tokens,
+                "name": each.template.name,
+                "text": each.template.text,
+                "max_tokens": each.max_tokens,
+                "tokens": each.tokens,
+                "merge": each.template.merge,
+                "merge_tokens": each.merge_tokens,
             }
-            for ordinal, (template, max_tokens, tokens) in enumerate(job.questions)
+            for ordinal, each in enumerate(job.questions)
         ),
     )
     tx.many(
@@ -174,22 +204,6 @@ def save_document(
     tx.run(_LINK, {"job": job_id, "place": ordinal, "document": document_id, "reading": reading_id})
 
 
-# A file with the bytes of an earlier one of its job is asked about once. The sum keeps SQLite from searching by
-# the order of the files, which would read all earlier ones for each.
-_earlier = job_documents.alias("earlier")
-_MARK_COPIES = (
-    update(job_documents)
-    .where(
-        job_documents.c.job_id == bindparam("job"),
-        exists().where(
-            _earlier.c.job_id == job_documents.c.job_id,
-            _earlier.c.document_id == job_documents.c.document_id,
-            _earlier.c.ordinal + literal_column("0") < job_documents.c.ordinal,
-        ),
-    )
-    .values(copy=1)
-)
-
 _PROGRESS = select(jobs.c.built, jobs.c.submitted_at, jobs.c.fresh).where(jobs.c.id == bindparam("job"))
 
 # Documents x questions, without a row of it passing through Python.
@@ -255,8 +269,8 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     if submitted_at is not None:
         return True
     if built == 0:
-        tx.run(_MARK_COPIES, {"job": job_id})
-    end = built + CHUNK_DOCUMENTS
+        mark_copies(tx, job_id)
+    end = end_of_chunk(tx, job_id, built, built + CHUNK_DOCUMENTS)
     last = tx.value(LAST_PROMPT, {})
     chunk = {"job": job_id, "first_place": built, "end_place": end}
     count = tx.run(_BUILD, chunk)
@@ -264,7 +278,11 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     reused, unproven = (0, 0) if anew else reuse(tx, job_id, last, digests, now)
     counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}
     tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0} | counts)
-    count_asked(tx, job_id, built, end, count - reused)
+    trees = build_trees(tx, job_id, built, end)
+    if trees:
+        of_parts = {"part": 1, "pending": trees["asked"]}
+        tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0} | of_parts)
+    count_asked(tx, job_id, built, end, count - reused, trees)
     tx.run(_ADVANCE, {"job": job_id, "end_place": end})
     if end < tx.value(_FILES, {"job": job_id}):
         return False

@@ -11,7 +11,17 @@ from sqlalchemy import Delete, Select, Table, and_, bindparam, delete, exists, o
 
 from distllm.store.sql import CANCELLED, DONE, FAILED, Column, none_of, one_of
 from distllm.store.sqlite import Tx, as_list
-from distllm.store.tables import attempts, documents, job_documents, jobs, prompts, readings, results, worker_metrics
+from distllm.store.tables import (
+    attempts,
+    documents,
+    job_documents,
+    job_parts,
+    jobs,
+    prompts,
+    readings,
+    results,
+    worker_metrics,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +75,9 @@ _DOOMED_ATTEMPT = (
 )
 
 # Jobs that are `doomed` need nothing. A prompt's reading is that of its job's file, except for parts, and for
-# what is about no file: those have an index of their own.
+# what is about no file: those have an index of their own. Parts that are planned have no prompts yet.
 _NEEDED_READING = or_(
+    exists().where(job_parts.c.reading_id == readings.c.id).correlate(readings),
     exists()
     .where(job_documents.c.reading_id == readings.c.id, none_of(job_documents.c.job_id, "doomed"))
     .correlate(readings),

@@ -82,7 +82,8 @@ coordinators = Table(
 
 # A job without `submitted_at` is still being built, and nothing of it is leased; `built` counts the
 # documents whose prompts exist already, so that another process can go on. A `fresh` job asks everything anew.
-# `window` is the largest context window that its model had when its documents were split, null where none was known.
+# `window` is the largest context window that its model had when its documents were split, null where none was known;
+# if `with_references` is 0, those of documents that are split are not read.
 jobs = Table(
     "jobs",
     metadata,
@@ -104,6 +105,7 @@ jobs = Table(
     _real("finished_at", null=True),
     _int("fresh", zero=True),
     _int("window", null=True),
+    Column("with_references", _INT, nullable=False, server_default=text("1")),
     Index("ix_jobs_unfinished", "request_hash", sqlite_where=text("finished_at IS NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
@@ -144,7 +146,8 @@ Index(
 )
 Index("ix_job_documents_reading", job_documents.c.reading_id, sqlite_where=_OF_READING)
 
-# `merge` says how the answers about the parts of a long document are put together, null where nobody has said how.
+# `merge` says how the answers about the parts of a long document are put together, null where nobody has said how;
+# `merge_tokens` are those of that and of the question.
 templates = _table(
     "templates",
     _id(),
@@ -156,6 +159,7 @@ templates = _table(
     _text("schema", null=True),
     _text("text"),
     _text("merge", null=True),
+    _int("merge_tokens", zero=True),
     Index(None, "job_id", "name", unique=True),
 )
 
@@ -192,7 +196,7 @@ job_parts = _table(
 # The hot table. `tokens` is the context window that a prompt needs: what is sent, estimated from above,
 # and its answer's `max_tokens`, which is the template's unless the prompt has one of its own. `worker_id` is the
 # worker of the newest lease. `level` is 0 for what asks about a text, `part` of `parts` of a long document or all that
-# its reading holds, and n for what puts together the answers of level n - 1, in the order of their ids.
+# its reading holds, and n for what puts together answers of lower levels, in the order of their ids.
 _READY = text("state = 'pending' AND waits_for = 0")
 prompts = _table(
     "prompts",

@@ -18,6 +18,9 @@ PROMISES = {
         "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
         "WHERE r.reused_from IS NULL AND (a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done')"
     ),
+    "prompts put together what is not below them": (
+        "SELECT c.id FROM prompts c JOIN prompts p ON p.id = c.parent_id WHERE c.level >= p.level"
+    ),
     "results have both a source and an attempt, or neither": (
         "SELECT prompt_id FROM results WHERE (reused_from IS NULL) = (attempt_id IS NULL)"
     ),
@@ -51,7 +54,7 @@ _FROM_ROWS = ", ".join(
 COUNTED = f"SELECT job_id, part, {', '.join(f'sum({name})' for name in COUNTS)} FROM job_counters GROUP BY job_id, part"
 COUNTED_FROM_ROWS = f"""
 SELECT p.job_id, p.parent_id IS NOT NULL AS part, {_FROM_ROWS}
-  FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id GROUP BY p.job_id, part
+  FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id GROUP BY 1, 2
 """
 HELD = "SELECT count(*) FROM prompts WHERE state = 'leased'"
 IN_FLIGHT = "SELECT count(*) FROM attempts WHERE outcome IS NULL"

@@ -12,7 +12,9 @@ depends_on = None
 def upgrade() -> None:
     whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.add_column("jobs", sa.Column("window", whole, nullable=True))
+    op.add_column("jobs", sa.Column("with_references", whole, server_default=sa.text("1"), nullable=False))
     op.add_column("templates", sa.Column("merge", sa.Text(), nullable=True))
+    op.add_column("templates", sa.Column("merge_tokens", whole, server_default=sa.text("0"), nullable=False))
     op.add_column("prompts", sa.Column("level", whole, server_default=sa.text("0"), nullable=False))
     op.add_column("prompts", sa.Column("part", whole, nullable=True))
     op.add_column("prompts", sa.Column("parts", whole, nullable=True))

@@ -23,7 +23,7 @@ from distllm.presets import render_system
 from distllm.store.database import Database, open_database
 from distllm.store.readings import NewReading
 from distllm.store.sqlite import Tx, Writer
-from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
+from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
 from tests.fakes.server import FakeServer
@@ -59,7 +59,7 @@ async def store_job(
         params={"temperature": 0.0},
         priority=0,
         request_hash=uuid.uuid4().hex,
-        questions=[(Template(f"q{i}", text), max_tokens, 20) for i, text in enumerate(questions)],
+        questions=[NewQuestion(Template(f"q{i}", text), max_tokens, 20, 60) for i, text in enumerate(questions)],
         files=[(f"paper{i}.txt", f"/papers/paper{i}.txt", 0.0) for i in range(len(papers))],
     )
     job_id = await database.write(lambda tx: create_job(tx, job, 1.0))

@@ -15,18 +15,23 @@ from distllm.domain.states import PromptState
 from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, claim, reclaim
-from distllm.store.readings import NewReading
+from distllm.store.parts import keep_window, long_documents, save_parts
+from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle
 from distllm.store.sqlite import Tx
-from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
+from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.store.suspects import condemn
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
 MODEL = "llama-8b"
 QUESTION_TOKENS = 10
+MERGE_TOKENS = 30
 MAX_TOKENS = 100
 HUGE = 1_000_000
+WINDOW = 600
+"""Holds a merge of three answers."""
+PART = 300
 
 
 @dataclass
@@ -151,9 +156,13 @@ def request(
     same: str | None = None,
     params: Mapping[str, Any] | None = None,
     fresh: bool = False,
+    merge: str | None = None,
 ) -> NewJob:
     """A request; all with the same `same` are one, and without it each is its own."""
-    asked = [(Template(name, f"What are its {name}?"), MAX_TOKENS, QUESTION_TOKENS) for name in questions]
+    asked = [
+        NewQuestion(Template(name, f"What are its {name}?", merge=merge), MAX_TOKENS, QUESTION_TOKENS, MERGE_TOKENS)
+        for name in questions
+    ]
     key = f"request {next(_requests)}" if same is None else same
     listed = [(name, f"/papers/{name}", NOW) for name in files]
     return NewJob("job", "research", model, params or {}, priority, key, asked, listed, fresh)
@@ -190,6 +199,38 @@ def add_job(
     save_all(store, job_id, documents)
     build_all(store, job_id, digests=digests)
     return job_id
+
+
+def add_long_job(
+    store: Store,
+    papers: Sequence[str],
+    questions: Sequence[str] = ("findings",),
+    *,
+    window: int = WINDOW,
+    size: int = PART,
+    digests: Sequence[str] = (),
+    **more: Any,
+) -> int:
+    """A whole job: whatever needs more than `window` tokens is split into parts of `size` characters."""
+    asked = request([f"{place}.txt" for place in range(len(papers))], questions, **more)
+    job_id = store.write(lambda tx: create_job(tx, asked, NOW))
+    save_all(store, job_id, [paper(each) for each in papers])
+    plan_parts(store, job_id, window, size)
+    build_all(store, job_id, digests=digests)
+    return job_id
+
+
+def plan_parts(store: Store, job_id: int, window: int = WINDOW, size: int = PART) -> None:
+    """Split the long documents of a job that has read its files."""
+    store.write(lambda tx: keep_window(tx, job_id, window))
+    longest = window - QUESTION_TOKENS - MAX_TOKENS
+    for ordinal, document_id in store.write(lambda tx: long_documents(tx, job_id, longest)):
+        text = store.value("SELECT text FROM documents WHERE id = ?", document_id)
+        parts = [
+            NewPart(first, min(first + size, len(text)), reading(text[first : first + size]))
+            for first in range(0, len(text), size)
+        ]
+        store.write(lambda tx, at=ordinal, parts=parts: save_parts(tx, job_id, at, parts))
 
 
 def split(store: Store, parent_id: int, parts: int) -> list[int]:

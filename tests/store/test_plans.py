@@ -12,7 +12,7 @@ import pytest
 
 from distllm.domain.models import ErrorClass, StoredRequest
 from distllm.domain.policy import Failed
-from distllm.store import leases, reuse, submissions
+from distllm.store import leases, parts, reuse
 from distllm.store.control import (
     cancel_some,
     go_on,
@@ -194,7 +194,7 @@ def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[Store, Recorder]
     store, connection = recorded
     prune(store)
     written = {text: values for text, values in connection.seen.items() if ":" in text}
-    assert sum(text.startswith("DELETE") for text in written) == 14
+    assert sum(text.startswith("DELETE") for text in written) == 15
     sqlite3.Connection.execute(connection, "PRAGMA foreign_keys=OFF")
     for text, values in written.items():
         steps = plan(connection, text, values)
@@ -223,7 +223,7 @@ def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: 
 def test_the_copies_of_a_file_are_found_by_its_document(recorded: tuple[Store, Recorder]) -> None:
     store, connection = recorded
     manage(store)
-    steps = named(connection, submissions._MARK_COPIES)
+    steps = named(connection, parts._MARK_COPIES)
     assert any("ix_job_documents_job_id_document_id (job_id=? AND document_id=?)" in step for step in steps), steps
 
 

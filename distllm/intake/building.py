@@ -1,0 +1,173 @@
+"""Papers and questions into a job: files are read once, and prompts refer to what was read.
+
+Every step is kept as it is done, so that a submit that was killed is gone on with, not begun again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from distllm.documents import DocumentReader, Source, path_of_text
+from distllm.domain.clock import Clock
+from distllm.domain.models import Document
+from distllm.intake.request import Request, new_job
+from distllm.intake.splitting import Splitter, reading_of
+from distllm.store.control import go_on
+from distllm.store.database import Database
+from distllm.store.parts import keep_window, long_documents, save_parts, terms
+from distllm.store.readings import NewReading
+from distllm.store.sqlite import Tx
+from distllm.store.submissions import (
+    build_prompts,
+    create_job,
+    save_document,
+    unfinished_job,
+    unread_files,
+)
+
+T = TypeVar("T")
+
+HANDS = 8
+"""How many files are on their way at once: more than the reader reads, so that it never waits for the next."""
+
+MOST_UNWRITTEN = 64
+"""How many documents may wait for the database, whose texts are held in memory."""
+
+OnRead = Callable[[int, int], None]
+"""Told how many files of how many have been read."""
+
+ReadAs = Callable[[str], NewReading]
+
+Weights = Callable[[], Awaitable[Collection[str]]]
+"""Asked for the digests of what the workers have, once the files are read."""
+
+Window = Callable[[str], Awaitable[int | None]]
+"""Asked for the largest context window that the workers have for a model, None where nobody can tell one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The job of a request; `known` if the same request had begun it, and it had not ended."""
+
+    job_id: int
+    known: bool
+
+
+async def create(database: Database, request: Request, clock: Clock) -> Created:
+    """Store a job with its questions and files, unread.
+
+    The same request made again before its job has ended is the same job, so that nothing is asked twice.
+
+    What came through standard input is read first, and its text is stored in the transaction that makes the
+    job: a submit that is killed while it reads it leaves no job, and a job never waits for a file that is
+    gone. It counts as the same where its bytes are the same.
+    """
+    fleeting = await _read_fleeting(request.sources)
+    job = new_job(request, {place: document.sha256 for place, document in fleeting.items()})
+    known_now = fleeting | {i: refused(source) for i, source in enumerate(request.sources) if source.problem}
+
+    def transaction(tx: Tx) -> Created:
+        known = unfinished_job(tx, job.request_hash)
+        if known is not None:
+            go_on(tx, [known])
+            return Created(known, known=True)
+        job_id = create_job(tx, job, clock.now())
+        for ordinal, document in known_now.items():
+            save_document(tx, job_id, ordinal, document, reading_of, clock.now())
+        return Created(job_id, known=False)
+
+    return await database.write(transaction)
+
+
+def refused(source: Source) -> Document:
+    """What is known of a source that is not to be read."""
+    return Document(sha256=None, text="", title=None, pages=None, problem=source.problem)
+
+
+async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:
+    """Read the sources that will not be there again, by their places."""
+    fleeting = {i: source.path for i, source in enumerate(sources) if source.fleeting}
+    if not fleeting:
+        return {}
+    async with DocumentReader(children=1) as reader:
+        return {i: await reader.read(path) for i, path in fleeting.items()}
+
+
+async def build(
+    database: Database, job_id: int, on_read: OnRead, clock: Clock, weights: Weights, window: Window
+) -> None:
+    """Read the files of a job that are still unread, then write its prompts; afterwards it can be worked.
+
+    Documents that no window holds are split. Harmless if another process builds the same job at the same time.
+    """
+    unread = await database.write(lambda tx: unread_files(tx, job_id))
+    if unread:
+        async with DocumentReader() as reader:
+            try:
+                await _read(database, job_id, unread, reader, on_read, clock)
+            except ExceptionGroup as several:
+                raise several.exceptions[0] from None
+    digests = await weights()
+    await _split(database, job_id, window)
+    while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now(), digests)):
+        pass
+
+
+async def _split(database: Database, job_id: int, window: Window) -> None:
+    """Plan the parts of the documents that are too long for the window that the job remembers, or learns now."""
+    job = await database.write(lambda tx: terms(tx, job_id))
+    if job.open:
+        largest = await window(job.model)
+        job = await database.write(lambda tx: keep_window(tx, job_id, largest))
+    splitter = Splitter.of(job.window, job.questions, job.merges, references=job.references)
+    if splitter is None:
+        return
+    longest = splitter.longest
+    for ordinal, document_id in await database.write(lambda tx: long_documents(tx, job_id, longest)):
+        parts = await splitter.split(await database.read.text(document_id))
+        await database.write(lambda tx, at=ordinal, parts=parts: save_parts(tx, job_id, at, parts))  # type: ignore[misc]
+
+
+async def _read(
+    database: Database,
+    job_id: int,
+    unread: Sequence[tuple[int, str]],
+    reader: DocumentReader,
+    on_read: OnRead,
+    clock: Clock,
+) -> None:
+    """Read files at once, as many as the reader can; commit whatever is ready together."""
+    finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue(MOST_UNWRITTEN)
+
+    async def read(ordinal: int, path: str) -> None:
+        document = await reader.read(path_of_text(path))
+        read_as = lru_cache(maxsize=1)(reading_of)
+        # Counted here, not in the transaction, which others wait for.
+        read_as(document.text)
+        await finished.put((ordinal, document, read_as))
+
+    done = 0
+    left = iter(unread)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(HANDS):
+            group.create_task(each(left, read))
+        while done < len(unread):
+            batch = [await finished.get()]
+            while not finished.empty():
+                batch.append(finished.get_nowait())
+
+            def transaction(tx: Tx, batch: list[tuple[int, Document, ReadAs]] = batch) -> None:
+                for ordinal, document, read_as in batch:
+                    save_document(tx, job_id, ordinal, document, read_as, clock.now())
+
+            await database.write(transaction)
+            done += len(batch)
+            on_read(done, len(unread))
+
+
+async def each(left: Iterator[tuple[int, T]], work: Callable[[int, T], Awaitable[None]]) -> None:
+    """One hand: does the work for what is left, one after another, which other hands take from too."""
+    for ordinal, item in left:
+        await work(ordinal, item)

@@ -1,0 +1,66 @@
+"""What a job would be: all is read and split, and nothing stored."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from distllm.documents import DocumentReader, Source
+from distllm.domain.clock import Clock
+from distllm.intake.building import HANDS, OnRead, Weights, Window, each, refused
+from distllm.intake.request import Request, new_job
+from distllm.intake.splitting import Splitter, reading_of
+from distllm.store.database import Database
+from distllm.store.rehearsal import NewText, Rehearsal, RehearsalOverError, rehearse
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job would be: `unreadable` are (name, problem) of the files that would not be asked about."""
+
+    name: str
+    model: str
+    files: int
+    unreadable: Sequence[tuple[str, str]]
+    counts: Rehearsal
+
+
+async def plan(
+    database: Database,
+    request: Request,
+    on_read: OnRead,
+    clock: Clock,
+    weights: Weights,
+    window: Window,
+    identities: Collection[str],
+) -> Plan:
+    """Read all files and say what the job would be, without storing it. `identities` are the fleet's workers."""
+    job, digests, largest = new_job(request, {}), await weights(), await window(request.model)
+    splitter = Splitter.of(largest, job.asked, job.merged, references=job.references)
+    found: dict[int, NewText] = {}
+    async with DocumentReader() as reader:
+
+        async def read(ordinal: int, source: Source) -> None:
+            document = refused(source) if source.problem else await reader.read(source.path)
+            reading = reading_of(document.text)
+            long = splitter is not None and document.problem is None and reading.tokens > splitter.longest
+            parts = await splitter.split(document.text) if splitter is not None and long else ()
+            # Of a long shelf only the lengths are kept.
+            found[ordinal] = NewText(replace(document, text=""), reading, parts)
+            on_read(len(found), len(request.sources))
+
+        left = enumerate(request.sources)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(HANDS):
+                group.create_task(each(left, read))
+    texts = [found[ordinal] for ordinal in range(len(request.sources))]
+    job, digests = new_job(request, {}), await weights()
+    try:
+        await database.write(lambda tx: rehearse(tx, job, texts, largest, digests, identities, clock.now()))
+    except RehearsalOverError as over:
+        counts = over.rehearsal
+    unreadable = [
+        (source.name, text.document.problem)
+        for source, text in zip(request.sources, texts, strict=True)
+        if text.document.problem is not None
+    ]
+    return Plan(job.name, job.model, len(texts), unreadable, counts)
