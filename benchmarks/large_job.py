@@ -60,7 +60,7 @@ async def _submit(path: Path, request: Request, prompts: int) -> Submitted:
     async with open_database(path) as database:
         began = time.perf_counter()
         created = await create(database, request, clock)
-        await build(database, created.job_id, lambda done, total: None, clock, weights, window)
+        await build(database, created.job_id, lambda done, total, what: None, clock, weights, window)
         ended = time.perf_counter()
         job = await database.read.job(created.job_id)
     assert job is not None

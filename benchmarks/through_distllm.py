@@ -28,7 +28,7 @@ async def store_job(path: Path, preset: Preset, documents: int, characters: int,
     request = Request(find_files([folder]), preset, model, max_tokens=max_tokens)
     async with open_database(path) as database:
         created = await create(database, request, clock)
-        await build(database, created.job_id, lambda done, total: None, clock, _no_weights, _no_window)
+        await build(database, created.job_id, lambda done, total, what: None, clock, _no_weights, _no_window)
 
 
 async def work(

@@ -26,14 +26,15 @@ async def test_few_files_are_on_their_way_and_none_is_forgotten(tmp_path: Path) 
     request = Request(find_files([tmp_path]), preset_of_prompts(["What?"]), "m")
     seen: list[tuple[int, int]] = []
 
-    def on_read(done: int, total: int) -> None:
+    def on_step(done: int, total: int, what: str) -> None:
+        assert what == "files read"
         seen.append((done, len(asyncio.all_tasks())))
         assert total == FILES
 
     async with open_database(tmp_path / "d.db") as database:
-        dry = await plan(database, request, on_read, Clock(), no_weights, no_window, [])
+        dry = await plan(database, request, on_step, Clock(), no_weights, no_window, [])
         created = await create(database, request, Clock())
-        await build(database, created.job_id, on_read, Clock(), no_weights, no_window)
+        await build(database, created.job_id, on_step, Clock(), no_weights, no_window)
         files = await database.read.documents(created.job_id, None)
         job = await database.read.job(created.job_id)
     assert dry.files == FILES

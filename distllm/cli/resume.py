@@ -46,7 +46,7 @@ async def _resume(db: Path, config: Config, jobs: list[int], as_json: bool) -> i
             await database.write(lambda tx: go_on(tx, paused.intersection(jobs)))
             try:
                 await finish_begun(
-                    database, fleet, lambda done, total: ticker.show(f"{done} of {total} files read"), Clock()
+                    database, fleet, lambda done, total, what: ticker.show(f"{done} of {total} {what}"), Clock()
                 )
             finally:
                 ticker.clear()

@@ -121,8 +121,8 @@ async def _submit(db: Path, config: Config, preset: Preset, given: Submission, s
             job_id = created.job_id
             if created.known:
                 ticker.say(f"job {job_id} asks exactly this and has not ended: going on with it")
-            with _reading(ticker) as on_read:
-                await build(database, job_id, on_read, clock, *inquiries(database, fleet))
+            with _steps(ticker) as on_step:
+                await build(database, job_id, on_step, clock, *inquiries(database, fleet))
             if given.detach:
                 stored = f"Job {job_id} is stored; run it with: distllm resume {job_id}"
                 out.print(json.dumps({"job_id": job_id}) if given.as_json else safe(stored), soft_wrap=True)
@@ -138,9 +138,9 @@ def _only(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(ticker: Ticker) -> Iterator[Callable[[int, int], None]]:
+def _steps(ticker: Ticker) -> Iterator[Callable[[int, int, str], None]]:
     try:
-        yield lambda done, total: ticker.show(f"{done} of {total} files read")
+        yield lambda done, total, what: ticker.show(f"{done} of {total} {what}")
     finally:
         ticker.clear()
 
@@ -153,11 +153,11 @@ async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker
 
     with scratch_folder() as folder:
         async with open_database(db if db.exists() else folder / "none.db") as database:
-            with _reading(ticker) as on_read:
+            with _steps(ticker) as on_step:
                 found = await plan(
                     database,
                     request,
-                    on_read,
+                    on_step,
                     Clock(),
                     *inquiries(database, fleet),
                     [worker.identity for worker, _ in fleet.workers],

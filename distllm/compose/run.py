@@ -16,7 +16,7 @@ from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Listener
 from distllm.domain.models import Health, Offer
-from distllm.intake import OnRead, Weights, Window, build
+from distllm.intake import OnStep, Weights, Window, build
 from distllm.metrics import Sinks, open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
@@ -29,13 +29,13 @@ FOLLOW_EVERY_SECONDS = 0.5
 NO_WORKER_SECONDS = 30.0
 
 
-async def finish_begun(database: Database, fleet: Fleet, on_read: OnRead, clock: Clock) -> None:
+async def finish_begun(database: Database, fleet: Fleet, on_step: OnStep, clock: Clock) -> None:
     """Go on with jobs whose submit was cut short, and with those whose cancelling was."""
     for job_id in await database.write(unfinished_cancels):
         while await database.write(lambda tx, job_id=job_id: cancel_some(tx, job_id, clock.now())):  # type: ignore[misc]
             pass
     for job_id in await database.write(unfinished_builds):
-        await build(database, job_id, on_read, clock, *inquiries(database, fleet))
+        await build(database, job_id, on_step, clock, *inquiries(database, fleet))
 
 
 def inquiries(database: Database, fleet: Fleet) -> tuple[Weights, Window]:

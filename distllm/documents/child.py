@@ -1,11 +1,12 @@
-"""The child process that reads files for `DocumentReader`: `python -m distllm.documents.child MEMORY`.
+"""The child process that works for `DocumentReader`: `python -m distllm.documents.child MEMORY`.
 
-It takes one request a line on its standard input, `{"path": ...}`, and answers each with messages on its
-standard output: eight bytes of length, big-endian, and as many bytes of JSON. First comes `{"sha256": ...}`
+It takes one request a line on its standard input, and answers each with messages on its standard output:
+eight bytes of length, big-endian, and as many bytes of JSON. To `{"path": ...}`, first comes `{"sha256": ...}`
 as soon as the file's bytes are hashed, then `{"text", "title", "pages", "problem", "sha256"}`, with another
-hash where the text comes from several files. MEMORY is the most that it may take, in bytes; it ends with
-`TOO_MUCH_MEMORY` where a file wants more, and as soon as its standard input is closed, whatever it is doing:
-the end of its parent, however it comes, is its own.
+hash where the text comes from several files. To `{"split": text, "budget", "references"}` comes a list of the
+parts, as pairs of the characters that they begin with and end before. MEMORY is the most that it may take, in
+bytes; it ends with `TOO_MUCH_MEMORY` where a file wants more, and as soon as its standard input is closed,
+whatever it is doing: the end of its parent, however it comes, is its own.
 """
 
 import hashlib
@@ -38,10 +39,13 @@ def main() -> None:
     threading.Thread(target=_take_requests, args=(requests,), daemon=True).start()
     threading.Thread(target=_watch_memory, args=(memory, busy, limited), daemon=True).start()
     while True:
-        path = json.loads(requests.get())["path"]
+        asked = json.loads(requests.get())
         busy.set()
         try:
-            _serve(Path(path), out)
+            if "path" in asked:
+                _serve(Path(asked["path"]), out)
+            else:
+                _split(asked["split"], asked["budget"], out, references=asked["references"])
         except MemoryError:
             os._exit(TOO_MUCH_MEMORY)
         busy.clear()
@@ -71,11 +75,14 @@ def _limit_address_space(memory: int) -> bool:
 
 def _take_requests(requests: "queue.SimpleQueue[bytes]") -> None:
     """Hand on each line of standard input, and end the process where it ends."""
-    rest = b""
+    begun: list[bytes] = []
     while block := os.read(0, 65536):
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            requests.put(line)
+        *ends, rest = block.split(b"\n")
+        for end in ends:
+            requests.put(b"".join([*begun, end]))
+            begun.clear()
+        # A whole text may come in many blocks.
+        begun.append(rest)
     os._exit(0)
 
 
@@ -114,6 +121,15 @@ def _serve(path: Path, out: int) -> None:
         _send(out, {"sha256": sha256})
         found = refuse(problem) if problem else _extract(path, data)
     _send(out, found._asdict() | {"sha256": found.sha256 or sha256})
+
+
+def _split(text: str, budget: int, out: int, *, references: bool) -> None:
+    # Imported only where it is needed: most documents are short.
+    from distllm.documents.splitting import split
+    from distllm.domain.tokens import estimate_tokens
+
+    spans = split(text, budget, estimate_tokens, references=references)
+    _send(out, [(span.first, span.last) for span in spans])
 
 
 def _load(path: Path) -> tuple[bytes, str, str | None]:
@@ -156,7 +172,7 @@ def _extract(path: Path, data: bytes) -> Extract:
     return found
 
 
-def _send(out: int, message: dict[str, object]) -> None:
+def _send(out: int, message: object) -> None:
     body = json.dumps(message, ensure_ascii=False).encode(errors="replace")
     view = memoryview(len(body).to_bytes(8, "big") + body)
     while view:

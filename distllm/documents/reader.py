@@ -5,22 +5,27 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from distllm.documents.child import TOO_MUCH_MEMORY
+from distllm.documents.splitting import Span
 from distllm.domain.errors import DistllmError
 from distllm.domain.models import Document
 
 _GIBIBYTE = 1 << 30
 _MOST_CHILDREN = 4
+_SECONDS_TO_SPLIT_A_MEGABYTE = 20.0
+
+T = TypeVar("T")
 
 
 class DocumentReader:
-    """Reads files in child processes, several at a time; used as an async context manager.
+    """Reads files, and splits texts, in child processes, several at a time; used as an async context manager.
 
     A file may crash the library that opens it, or take all time and memory: it costs its child then, and
     is told as that file's problem; the next file gets a new child. The children end when the reader is
@@ -85,25 +90,56 @@ class DocumentReader:
                 document = await self._read_with(await self._take(), path)
             return document
 
+    async def split(self, text: str, budget: int, *, references: bool) -> list[Span]:
+        """The parts of a text, none of which is estimated to have more than `budget` tokens; see `splitting.split`.
+
+        Raises `DistllmError` where the reader is closed, this machine starts no process, or has no time or memory.
+        """
+        self._refuse_if_closed()
+        async with self._seats:
+            spans = None
+            while spans is None:
+                spans = await self._split_with(await self._take(), text, budget, references)
+            return spans
+
     async def _read_with(self, child: "_Child", path: Path) -> Document | None:
         """Read a file with this child; None where the child had died before, in its idle time."""
-        self._busy.add(child)
         limit = self._seconds + self._seconds_per_megabyte * _size(path) / 1e6
         try:
-            async with asyncio.timeout(limit):
-                document = await child.read(path)
+            return await self._within(limit, child, child.read(path))
         except TimeoutError:
-            return _unread(child, f"took longer than {limit:.{0 if limit >= 10 else 1}f} s to read")
+            return _unread(child, f"took longer than {_rounded(limit)} s to read")
         except (asyncio.IncompleteReadError, ConnectionError):
-            await asyncio.shield(self._end(child))
             if child.has_served and child.sha256 is None and not self._closed:
                 return None
             return _unread(child, self._why_it_died(child))
+
+    async def _split_with(self, child: "_Child", text: str, budget: int, references: bool) -> list[Span] | None:
+        """Split a text with this child; None where it had served before and died, maybe in its idle time."""
+        limit = self._seconds + _SECONDS_TO_SPLIT_A_MEGABYTE * len(text) / 1e6
+        try:
+            return await self._within(limit, child, child.split(text, budget, references))
+        except TimeoutError:
+            raise DistllmError(f"{_sized(text)} took longer than {_rounded(limit)} s to split") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            if child.has_served and not self._closed:
+                return None
+            raise DistllmError(f"{_sized(text)} broke the process that split it") from None
+
+    async def _within(self, seconds: float, child: "_Child", work: Coroutine[Any, Any, T]) -> T:
+        """What a child is asked for; it is idle afterwards, or ended. Raises what `_Child` does, or TimeoutError."""
+        self._busy.add(child)
+        try:
+            async with asyncio.timeout(seconds):
+                found = await work
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await asyncio.shield(self._end(child))
+            raise
         else:
             child.has_served = True
             self._busy.discard(child)
             self._idle.append(child)
-            return document
+            return found
         finally:
             if child in self._busy:
                 self._end(child)
@@ -156,18 +192,26 @@ class _Child:
 
     async def read(self, path: Path) -> Document:
         """Have the child read `path`; raises IncompleteReadError or ConnectionError where it dies."""
-        assert self.process.stdin is not None
         self.sha256 = None
-        self.process.stdin.write(_request(path))
-        await self.process.stdin.drain()
+        await self._send({"path": str(path.absolute())})
         self.sha256 = (await self._receive())["sha256"]
         return Document(**await self._receive())
 
-    async def _receive(self) -> dict[str, Any]:
+    async def split(self, text: str, budget: int, references: bool) -> list[Span]:
+        """Have the child split a text; raises IncompleteReadError or ConnectionError where it dies."""
+        self.sha256 = None
+        await self._send({"split": text, "budget": budget, "references": references})
+        return [Span(first, last) for first, last in await self._receive()]
+
+    async def _send(self, request: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        await self.process.stdin.drain()
+
+    async def _receive(self) -> Any:
         assert self.process.stdout is not None
         length = int.from_bytes(await self.process.stdout.readexactly(8), "big")
-        message: dict[str, Any] = json.loads(await self.process.stdout.readexactly(length))
-        return message
+        return json.loads(await self.process.stdout.readexactly(length))
 
     def kill(self) -> None:
         if self.process.returncode is None:
@@ -200,8 +244,12 @@ async def _start_child(memory: int) -> _Child:
     return _Child(process)
 
 
-def _request(path: Path) -> bytes:
-    return json.dumps({"path": str(path.absolute())}).encode() + b"\n"
+def _sized(text: str) -> str:
+    return f"a text of {len(text):,} characters"
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.{0 if seconds >= 10 else 1}f}"
 
 
 def _unread(child: _Child, problem: str) -> Document:

@@ -3,8 +3,8 @@
 Every step is kept as it is done, so that a submit that was killed is gone on with, not begun again.
 """
 
-from distllm.intake.building import HANDS, Created, OnRead, Weights, Window, build, create
+from distllm.intake.building import HANDS, Created, OnStep, Weights, Window, build, create
 from distllm.intake.planning import Plan, plan
 from distllm.intake.request import Request
 
-__all__ = ["HANDS", "Created", "OnRead", "Plan", "Request", "Weights", "Window", "build", "create", "plan"]
+__all__ = ["HANDS", "Created", "OnStep", "Plan", "Request", "Weights", "Window", "build", "create", "plan"]

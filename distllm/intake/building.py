@@ -4,7 +4,7 @@ Every step is kept as it is done, so that a submit that was killed is gone on wi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -35,8 +35,10 @@ HANDS = 8
 MOST_UNWRITTEN = 64
 """How many documents may wait for the database, whose texts are held in memory."""
 
-OnRead = Callable[[int, int], None]
-"""Told how many files of how many have been read."""
+OnStep = Callable[[int, int, str], None]
+"""Told how many of how many are done, and of what, such as `files read`."""
+
+FILES_READ = "files read"
 
 ReadAs = Callable[[str], NewReading]
 
@@ -96,26 +98,31 @@ async def _read_fleeting(sources: Sequence[Source]) -> dict[int, Document]:
 
 
 async def build(
-    database: Database, job_id: int, on_read: OnRead, clock: Clock, weights: Weights, window: Window
+    database: Database, job_id: int, on_step: OnStep, clock: Clock, weights: Weights, window: Window
 ) -> None:
     """Read the files of a job that are still unread, then write its prompts; afterwards it can be worked.
 
     Documents that no window holds are split. Harmless if another process builds the same job at the same time.
     """
-    unread = await database.write(lambda tx: unread_files(tx, job_id))
-    if unread:
-        async with DocumentReader() as reader:
-            try:
-                await _read(database, job_id, unread, reader, on_read, clock)
-            except ExceptionGroup as several:
-                raise several.exceptions[0] from None
-    digests = await weights()
-    await _split(database, job_id, window)
+    async with DocumentReader() as reader:
+        try:
+            await _read(database, job_id, reader, on_step, clock)
+            digests = await weights()
+            await _split(database, job_id, reader, on_step, window)
+        except ExceptionGroup as several:
+            raise _first(several) from None
     while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now(), digests)):
         pass
 
 
-async def _split(database: Database, job_id: int, window: Window) -> None:
+def _first(error: Exception) -> Exception:
+    """What went wrong first, however many hands it stopped."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _split(database: Database, job_id: int, reader: DocumentReader, on_step: OnStep, window: Window) -> None:
     """Plan the parts of the documents that are too long for the window that the job remembers, or learns now."""
     job = await database.write(lambda tx: terms(tx, job_id))
     if job.open:
@@ -124,21 +131,22 @@ async def _split(database: Database, job_id: int, window: Window) -> None:
     splitter = Splitter.of(job.window, job.questions, job.merges, references=job.references)
     if splitter is None:
         return
-    longest = splitter.longest
-    for ordinal, document_id in await database.write(lambda tx: long_documents(tx, job_id, longest)):
-        parts = await splitter.split(await database.read.text(document_id))
-        await database.write(lambda tx, at=ordinal, parts=parts: save_parts(tx, job_id, at, parts))  # type: ignore[misc]
+    longest, done = splitter.longest, 0
+    long = await database.write(lambda tx: long_documents(tx, job_id, longest))
+
+    async def split(ordinal: int, document_id: int) -> None:
+        nonlocal done
+        parts = await splitter.split(await database.read.text(document_id), reader)
+        await database.write(lambda tx: save_parts(tx, job_id, ordinal, parts))
+        done += 1
+        on_step(done, len(long), "long files split")
+
+    await by_hands(long, split)
 
 
-async def _read(
-    database: Database,
-    job_id: int,
-    unread: Sequence[tuple[int, str]],
-    reader: DocumentReader,
-    on_read: OnRead,
-    clock: Clock,
-) -> None:
+async def _read(database: Database, job_id: int, reader: DocumentReader, on_step: OnStep, clock: Clock) -> None:
     """Read files at once, as many as the reader can; commit whatever is ready together."""
+    unread = await database.write(lambda tx: unread_files(tx, job_id))
     finished: asyncio.Queue[tuple[int, Document, ReadAs]] = asyncio.Queue(MOST_UNWRITTEN)
 
     async def read(ordinal: int, path: str) -> None:
@@ -148,11 +156,8 @@ async def _read(
         read_as(document.text)
         await finished.put((ordinal, document, read_as))
 
-    done = 0
-    left = iter(unread)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(HANDS):
-            group.create_task(each(left, read))
+    async def write() -> None:
+        done = 0
         while done < len(unread):
             batch = [await finished.get()]
             while not finished.empty():
@@ -164,10 +169,21 @@ async def _read(
 
             await database.write(transaction)
             done += len(batch)
-            on_read(done, len(unread))
+            on_step(done, len(unread), FILES_READ)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        group.create_task(by_hands(unread, read))
 
 
-async def each(left: Iterator[tuple[int, T]], work: Callable[[int, T], Awaitable[None]]) -> None:
-    """One hand: does the work for what is left, one after another, which other hands take from too."""
-    for ordinal, item in left:
-        await work(ordinal, item)
+async def by_hands(items: Iterable[tuple[int, T]], work: Callable[[int, T], Awaitable[None]]) -> None:
+    """Do the work for all items, a few at a time, each hand taking the next that is left."""
+    left = iter(items)
+
+    async def each() -> None:
+        for ordinal, item in left:
+            await work(ordinal, item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(HANDS):
+            group.create_task(each())

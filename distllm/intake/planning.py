@@ -1,12 +1,11 @@
 """What a job would be: all is read and split, and nothing stored."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from distllm.documents import DocumentReader, Source
 from distllm.domain.clock import Clock
-from distllm.intake.building import HANDS, OnRead, Weights, Window, each, refused
+from distllm.intake.building import FILES_READ, OnStep, Weights, Window, by_hands, refused
 from distllm.intake.request import Request, new_job
 from distllm.intake.splitting import Splitter, reading_of
 from distllm.store.database import Database
@@ -27,7 +26,7 @@ class Plan:
 async def plan(
     database: Database,
     request: Request,
-    on_read: OnRead,
+    on_step: OnStep,
     clock: Clock,
     weights: Weights,
     window: Window,
@@ -43,17 +42,13 @@ async def plan(
             document = refused(source) if source.problem else await reader.read(source.path)
             reading = reading_of(document.text)
             long = splitter is not None and document.problem is None and reading.tokens > splitter.longest
-            parts = await splitter.split(document.text) if splitter is not None and long else ()
+            parts = await splitter.split(document.text, reader) if splitter is not None and long else ()
             # Of a long shelf only the lengths are kept.
             found[ordinal] = NewText(replace(document, text=""), reading, parts)
-            on_read(len(found), len(request.sources))
+            on_step(len(found), len(request.sources), FILES_READ)
 
-        left = enumerate(request.sources)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(HANDS):
-                group.create_task(each(left, read))
+        await by_hands(enumerate(request.sources), read)
     texts = [found[ordinal] for ordinal in range(len(request.sources))]
-    job, digests = new_job(request, {}), await weights()
     try:
         await database.write(lambda tx: rehearse(tx, job, texts, largest, digests, identities, clock.now()))
     except RehearsalOverError as over:

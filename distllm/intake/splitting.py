@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from distllm.documents.splitting import split
+from distllm.documents import DocumentReader
+from distllm.documents.splitting import Span
 from distllm.domain.parts import Question, fan_in, part_budget
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
 from distllm.presets import render_system
@@ -42,10 +43,11 @@ class Splitter:
             return None
         return cls(window - max(map(sum, questions)), budget, references)
 
-    async def split(self, text: str) -> Sequence[NewPart]:
-        """The parts of a text, on a thread: a long one takes seconds, and others are waiting for the loop."""
-        return await asyncio.to_thread(self._split, text)
+    async def split(self, text: str, reader: DocumentReader) -> Sequence[NewPart]:
+        """The parts of a text, made by a child of the reader: a long one takes seconds, and others need the loop."""
+        spans = await reader.split(text, self.budget, references=self.references)
+        return await asyncio.to_thread(_parts, text, spans)
 
-    def _split(self, text: str) -> list[NewPart]:
-        spans = split(text, self.budget, estimate_tokens, references=self.references)
-        return [NewPart(span.first, span.last, reading_of(text[span.first : span.last])) for span in spans]
+
+def _parts(text: str, spans: Sequence[Span]) -> list[NewPart]:
+    return [NewPart(span.first, span.last, reading_of(text[span.first : span.last])) for span in spans]

@@ -76,5 +76,5 @@ async def submit(
         references=references,
     )
     created = await create(database, request, Clock())
-    await build(database, created.job_id, lambda done, total: None, Clock(), weights, largest)
+    await build(database, created.job_id, lambda done, total, what: None, Clock(), weights, largest)
     return created.job_id

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from distllm.documents import DocumentReader
+from distllm.documents.splitting import split
 from distllm.domain.errors import DistllmError
+from distllm.domain.tokens import estimate_tokens
 from tests.documents.pdf_writer import column, write_pdf, write_slow_pdf
 from tests.documents.privileges import run_without_privileges
 from tests.processes import children_of, is_alive
@@ -200,3 +202,25 @@ def test_importing_the_room_is_cheap() -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
     code = "import sys, distllm.documents.reader; sys.exit('pypdfium2' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_text_is_split_by_a_child_as_it_would_be_here(reader: DocumentReader) -> None:
+    text = "\n\n".join(f"Paragraph {number} \N{EM DASH} says a little of much.\nIt ends." for number in range(20_000))
+    assert len(text) > 10 * 65_536
+    spans = await reader.split(text, 5_000, references=True)
+    assert spans == split(text, 5_000, estimate_tokens)
+    assert len(spans) > 20
+
+
+async def test_a_text_that_breaks_its_child_is_an_error_and_the_next_one_is_split(reader: DocumentReader) -> None:
+    assert len(await reader.split("One. Two.", 100, references=True)) == 1
+    # No part of no tokens holds anything.
+    with pytest.raises(DistllmError, match="a text of 9 characters broke the process that split it"):
+        await reader.split("One. Two.", 0, references=True)
+    assert len(await reader.split("One. Two.", 100, references=True)) == 1
+
+
+async def test_a_split_that_takes_too_long_ends_with_its_time() -> None:
+    async with DocumentReader(children=1, seconds=0.0) as hasty:
+        with pytest.raises(DistllmError, match=r"a text of 9 characters took longer than 0\.0 s to split"):
+            await hasty.split("One. Two.", 100, references=True)
