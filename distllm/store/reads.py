@@ -214,7 +214,8 @@ WITH newest AS (
    WHERE id >= (SELECT coalesce(max(id) + (ended_at IS NOT NULL), 0) << 32 FROM coordinators)
    ORDER BY id DESC LIMIT 64),
 told AS (
-  SELECT n.*, r.tokens * t.readings / t.asked + t.question_tokens / t.asked AS share
+  SELECT n.*, CASE WHEN p.level > 0 THEN p.tokens
+                   ELSE r.tokens * t.readings / t.asked + t.question_tokens / t.asked END AS share
     FROM newest n JOIN prompts p ON p.id = n.prompt_id JOIN readings r ON r.id = p.reading_id
     LEFT JOIN (SELECT job_id, sum(readings) AS readings, nullif(sum(asked), 0) * 1.0 AS asked,
                       sum(question_tokens) AS question_tokens

@@ -78,6 +78,10 @@ class Prompt:
     losses: int = 0
     deaths: int = 0
     parent: int | None = None
+    level: int = 0
+    part: int | None = None
+    parts: int | None = None
+    made_of: int | None = None
     waits: int = 0
     in_flight: set[int] = field(default_factory=set)
     met: set[ErrorClass] = field(default_factory=set)
@@ -153,7 +157,7 @@ class Coordinators(RuleBasedStateMachine):
     )
     def new_job(self, papers: list[str], questions: int, priority: int, *, fresh: bool) -> None:
         known = {
-            (each.reading, each.question): each.answer
+            (each.reading, each.question): (each.answer, each.made_of)
             for _, each in sorted(self.prompts.items())
             if each.state == "done" and not each.cut and each.parent is None
         }
@@ -165,14 +169,29 @@ class Coordinators(RuleBasedStateMachine):
         ):
             each = self.prompts[prompt] = Prompt(job, reading, question, needs)
             if (reading, question) in known and not fresh:
-                each.state, each.answer = "done", known[reading, question]
+                each.state, (each.answer, each.made_of) = "done", known[reading, question]
+
+    def above(self, number: int) -> list[Prompt]:
+        """What waits for a prompt, from the bottom up."""
+        found, each = [], self.prompts[number]
+        while each.parent is not None:
+            each = self.prompts[each.parent]
+            found.append(each)
+        return found
+
+    def below(self, number: int) -> list[Prompt]:
+        return [each for _, each in sorted(self.prompts.items()) if each.parent == number]
 
     def untouched(self) -> list[int]:
         """What can still be split, as it is when it is built."""
         return [
             number
             for number, each in sorted(self.prompts.items())
-            if each.state == "pending" and each.parent is None and not each.waits and not each.lease
+            if each.state == "pending"
+            and not each.waits
+            and not each.level
+            and not each.lease
+            and all(other.state == "pending" for other in self.above(number))
         ]
 
     @precondition(lambda self: len(self.prompts) < 6 and self.untouched())
@@ -182,9 +201,13 @@ class Coordinators(RuleBasedStateMachine):
 
     def split(self, number: int, parts: int) -> None:
         parent = self.prompts[number]
-        parent.waits = parts
-        for made in split(self.store, number, parts):
-            self.prompts[made] = Prompt(parent.job, parent.reading, parent.question, parent.needs, parent=number)
+        parent.waits, parent.part = parts, None
+        for each in (parent, *self.above(number)):
+            each.level += 1
+        for part, made in enumerate(split(self.store, number, parts), start=1):
+            self.prompts[made] = Prompt(
+                parent.job, parent.reading, parent.question, parent.needs, parent=number, part=part, parts=parts
+            )
 
     @property
     def leases(self) -> dict[int, Lease]:
@@ -260,6 +283,8 @@ class Coordinators(RuleBasedStateMachine):
         each.lease += 1
         told = (lease.number, lease.failures, lease.losses, lease.deaths_alone, lease.parent_id, lease.alone)
         assert told == (each.lease, each.failures, each.losses, each.deaths, each.parent, each.suspect)
+        assert (lease.level, lease.part, lease.parts) == (each.level, each.part, each.parts)
+        assert list(lease.answers) == [part.answer for part in self.below(lease.prompt_id)]
         each.state, each.holder, each.worker = "leased", me, worker
         each.in_flight.clear()
         each.met.clear()
@@ -330,6 +355,7 @@ class Coordinators(RuleBasedStateMachine):
             if accepted:
                 each.state, each.holder, each.answer = "done", None, ended.outcome.answer
                 each.cut = ended.outcome.finish_reason == "length"
+                each.made_of = sum(part.made_of or 0 for part in self.below(lease.prompt_id)) if each.level else 1
                 if each.parent is not None:
                     self.prompts[each.parent].waits -= 1
             return ended
@@ -370,8 +396,9 @@ class Coordinators(RuleBasedStateMachine):
                 each.deaths = 0
 
     def fail_parent(self, part: Prompt) -> None:
-        if part.parent is not None and self.prompts[part.parent].state == "pending":
-            self.prompts[part.parent].state = "failed"
+        while part.parent is not None and self.prompts[part.parent].state == "pending":
+            part = self.prompts[part.parent]
+            part.state = "failed"
 
     @rule(target=ended, sent=consumes(sent), how=st.sampled_from(FAILURES))
     def fails(self, sent: Sent, how: ErrorClass) -> Settlement:
@@ -507,7 +534,14 @@ class Coordinators(RuleBasedStateMachine):
         cut = [each for each in self.of(job, "done") if each.cut and each.parent is None]
         assert self.store.write(lambda tx: retry_truncated(tx, job, [], self.now)) == Room(len(cut), 0)
         for each in cut:
-            each.state, each.available, each.failures, each.answer, each.cut = "pending", self.now, 0, None, False
+            each.state, each.available, each.failures, each.answer, each.made_of, each.cut = (
+                "pending",
+                self.now,
+                0,
+                None,
+                None,
+                False,
+            )
             each.needs += each.room
             each.lease += 1
             each.room *= 2
@@ -538,7 +572,8 @@ class Coordinators(RuleBasedStateMachine):
     @invariant()
     def the_database_says_what_the_model_says(self) -> None:
         rows = self.store.rows(
-            "SELECT p.id, state, lease, holder, failures, losses, deaths_alone, waits_for, r.answer FROM prompts p "
+            "SELECT p.id, state, lease, holder, failures, losses, deaths_alone, waits_for, r.answer, "
+            "r.parts FROM prompts p "
             "LEFT JOIN results r ON r.prompt_id = p.id ORDER BY p.id"
         )
         assert rows == [
@@ -552,6 +587,7 @@ class Coordinators(RuleBasedStateMachine):
                 each.deaths,
                 each.waits,
                 each.answer,
+                each.made_of,
             )
             for number, each in sorted(self.prompts.items())
         ]

@@ -12,7 +12,7 @@ import pytest
 
 from distllm.domain.models import ErrorClass, StoredRequest
 from distllm.domain.policy import Failed
-from distllm.store import leases, parts, reuse
+from distllm.store import leases, parts, results, reuse
 from distllm.store.control import (
     cancel_some,
     go_on,
@@ -29,7 +29,7 @@ from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
 from distllm.store.sweeps import DOCUMENTS, DOOMED_ATTEMPTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
-from tests.store.store_kit import MODEL, NOW, Store, add_job, end, paper, split
+from tests.store.store_kit import MODEL, NOW, Store, add_job, add_long_job, end, paper, split
 
 # Only these are short, however long the table is.
 SHORT = ("ix_prompts_held", "ix_attempts_open")
@@ -136,6 +136,15 @@ def work(store: Store) -> None:
     store.write(lambda tx: fail_unfit(tx, MODEL, 150, [1], NOW + 102))
 
 
+def read_in_parts(store: Store) -> None:
+    """Everything from a book to an answer."""
+    job = add_long_job(store, ["".join(f"{number:05}" for number in range(420))], ["findings", "limits"], priority=9)
+    me, worker = store.coordinator(), store.worker("studio")
+    while store.value("SELECT finished_at IS NULL FROM jobs WHERE id = ?", job):
+        for lease in store.must_take(me, worker, now=NOW + 99).leases:
+            store.settle(end(store.send(me, worker, lease)))
+
+
 def manage(store: Store) -> None:
     """Everything that people do to jobs of which one is answered already."""
     answered = [paper(f"paper 0 {place} " + "x" * 49) for place in range(49, 500, 50)]
@@ -238,6 +247,19 @@ def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded:
     for text, values in written.items():
         steps = plan(connection, text, values)
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+
+
+def test_nothing_that_a_book_takes_reads_all_prompts(recorded: tuple[Store, Recorder]) -> None:
+    store, connection = recorded
+    read_in_parts(store)
+    written = {text: values for text, values in connection.seen.items() if ":" in text}
+    assert any("INSERT INTO job_parts" in text for text in written)
+    for text, values in written.items():
+        if not text.startswith(("INSERT INTO coordinators", "INSERT INTO workers")):
+            steps = plan(connection, text, values)
+            assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
+    for statement in (leases._BELOW, results._BELOW):
+        assert any("ix_prompts_parent (parent_id=?)" in step for step in named(connection, statement))
 
 
 def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: tuple[Store, Recorder]) -> None:
