@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Container, Sequence
 
-from sqlalchemy import bindparam, exists, func, literal_column, select
+from sqlalchemy import bindparam, case, exists, func, literal_column, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Usage
@@ -45,18 +45,43 @@ _TO_READ = (
 _QUESTION = select(func.avg(templates.c.tokens)).where(templates.c.job_id == bindparam("job"))
 
 
-def count_asked(tx: Tx, job_id: int, first: int, end: int, asked: int, trees: Counter[str]) -> None:
-    """Count what is to be read for the files of a job from place `first` to `end`, of whose prompts `asked` are new.
-
-    `trees` are the counts of those of them that are split.
-    """
+def count_asked(tx: Tx, job_id: int, first: int, end: int, asked: int) -> None:
+    """Count what is to be read for the files of a job from place `first` to `end`, of whose prompts `asked` are new."""
     if not asked:
         return
     values = {"job": job_id, "first_place": first, "end_place": end}
     [(texts, tokens)] = tx.rows(_TO_READ, values)
-    questions = round((asked - trees["tops"]) * tx.value(_QUESTION, values))
-    counts = Counter(asked=asked, readings=texts, reading_tokens=tokens, question_tokens=questions)
-    counts.update({name: count for name, count in trees.items() if name != "tops"})
+    questions = round(asked * tx.value(_QUESTION, values))
+    counts = {"asked": asked, "readings": texts, "reading_tokens": tokens, "question_tokens": questions}
+    _add(tx, job_id, counts)
+
+
+# Parts, and what puts answers together, which reads these as its question.
+_NEW = (
+    prompts.c.job_id == bindparam("job"),
+    prompts.c.id > bindparam("after"),
+    prompts.c.state == PENDING,
+)
+_IS_PART = prompts.c.part.is_not(None)
+_READ_BEFORE = case((_IS_PART, readings.c.tokens), else_=literal_column("0"))
+_QUESTION_TOKENS = prompts.c.tokens - templates.c.max_tokens - _READ_BEFORE
+_ASKED_OF_PARTS = (
+    select(func.count(), func.coalesce(func.sum(_QUESTION_TOKENS), literal_column("0")))
+    .join_from(prompts, templates, templates.c.id == prompts.c.template_id)
+    .join(readings, readings.c.id == prompts.c.reading_id)
+    .where(*_NEW, or_(_IS_PART, prompts.c.level > literal_column("0")))
+)
+_PARTS_TO_READ = select(func.count(), func.coalesce(func.sum(readings.c.tokens), literal_column("0"))).where(
+    readings.c.id.in_(select(prompts.c.reading_id).where(*_NEW, _IS_PART))
+)
+
+
+def count_parts(tx: Tx, job_id: int, after: int) -> None:
+    """Count what is to be read for the split documents of a job whose prompts are newer than prompt `after`."""
+    values = {"job": job_id, "after": after}
+    [(asked, questions)] = tx.rows(_ASKED_OF_PARTS, values)
+    [(texts, tokens)] = tx.rows(_PARTS_TO_READ, values)
+    counts = {"asked": asked, "readings": texts, "reading_tokens": tokens, "question_tokens": questions}
     _add(tx, job_id, counts)
 
 

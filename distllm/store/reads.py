@@ -288,7 +288,7 @@ SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r
 # CROSS keeps the order of the tables: the job's own prompts first, whatever the statistics say of the others.
 _SOURCES = """
 SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN results r
- WHERE p.job_id = :job AND r.prompt_id = p.id AND r.reused_from IS NOT NULL
+ WHERE p.job_id = :job AND p.parent_id IS NULL AND r.prompt_id = p.id AND r.reused_from IS NOT NULL
  GROUP BY r.reused_from ORDER BY r.reused_from
 """
 

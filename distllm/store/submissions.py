@@ -9,10 +9,10 @@ from sqlalchemy import bindparam, exists, func, insert, literal_column, select, 
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Document, Template
-from distllm.store.costs import count_asked
+from distllm.store.costs import count_asked, count_parts
 from distllm.store.parts import end_of_chunk, mark_copies
 from distllm.store.readings import NewPart, NewReading, save_reading
-from distllm.store.reuse import reuse
+from distllm.store.reuse import reuse, reuse_parts
 from distllm.store.sql import COUNT, DONE, NOTHING_COUNTED, insert_row
 from distllm.store.sqlite import Tx
 from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
@@ -262,8 +262,9 @@ FINISH = (
 def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) -> bool:
     """Write the prompts of the next documents of a job whose files are all read; true when it is whole.
 
-    What is answered already is not asked again (see `reuse` for `digests`), unless the job is fresh. The last
-    step sets `submitted_at`: from then on its prompts can be leased.
+    What is answered already is not asked again (see `reuse` for `digests`), unless the job is fresh: whole answers
+    first, then those about parts of documents that are split. The last step sets `submitted_at`: from then on its
+    prompts can be leased.
     """
     built, submitted_at, fresh = tx.rows(_PROGRESS, {"job": job_id})[0]
     if submitted_at is not None:
@@ -276,19 +277,24 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     count = tx.run(_BUILD, chunk)
     anew = fresh or not tx.value(_ANY_ANSWER, chunk)
     reused, unproven = (0, 0) if anew else reuse(tx, job_id, last, digests, now)
-    counts = {"pending": count - reused, "done": reused, "reused": reused, "unproven": unproven}
-    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": 0} | counts)
-    trees = build_trees(tx, job_id, built, end)
-    if trees:
-        of_parts = {"part": 1, "pending": trees["asked"]}
-        tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0} | of_parts)
-    count_asked(tx, job_id, built, end, count - reused, trees)
+    _count(tx, job_id, 0, count, reused, unproven)
+    waiting, added = build_trees(tx, job_id, built, end)
+    count_asked(tx, job_id, built, end, count - reused - waiting)
+    if added:
+        reused, unproven = (0, 0) if fresh else reuse_parts(tx, job_id, last, digests, now)
+        _count(tx, job_id, 1, added, reused, unproven)
+        count_parts(tx, job_id, last)
     tx.run(_ADVANCE, {"job": job_id, "end_place": end})
     if end < tx.value(_FILES, {"job": job_id}):
         return False
     tx.run(_SUBMIT, {"job": job_id, "now": now})
     tx.run(FINISH, {"job": job_id, "now": now})
     return True
+
+
+def _count(tx: Tx, job_id: int, part: int, new: int, reused: int, unproven: int) -> None:
+    counts = {"pending": new - reused, "done": reused, "reused": reused, "unproven": unproven}
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": part} | counts)
 
 
 # Jobs whose submit was killed before it was whole. A batch can only be gone on with by who has its prompts.

@@ -1,6 +1,5 @@
 """Long documents, built as trees of prompts that wait for each other, from the plans of their parts."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -81,20 +80,19 @@ class _Part:
     tokens: int
 
 
-def build_trees(tx: Tx, job_id: int, first: int, end: int) -> Counter[str]:
+def build_trees(tx: Tx, job_id: int, first: int, end: int) -> tuple[int, int]:
     """Have the prompts about the split documents of a job from place `first` to `end` wait for prompts about parts.
 
-    Returns how many wait so, `tops`, how many more are `asked`, and what is to be read for all of them, as in
-    `job_tokens`. What an earlier job has answered waits for nothing.
+    Returns how many wait so, and how many prompts were added. What an earlier job has answered waits for nothing.
     """
-    counts: Counter[str] = Counter()
     chunk = {"job": job_id, "first_place": first, "end_place": end}
     planned = tx.rows(_PLANNED, chunk)
     if not planned:
-        return counts
+        return 0, 0
     job = terms(tx, job_id)
     most = None if job.window is None else fan_in(job.window, job.merges)
     assert most is not None, "what cannot be put together is not split"
+    wait = added = 0
     for (_, document_id), rows in groupby(planned, key=itemgetter(0, 1)):
         parts = [_Part(reading_id, tokens) for _, _, reading_id, tokens in rows]
         tops = [_Top(*row) for row in tx.rows(_TOPS, {"job": job_id, "document": document_id})]
@@ -102,12 +100,9 @@ def build_trees(tx: Tx, job_id: int, first: int, end: int) -> Counter[str]:
         for top in tops:
             tree = _Tree(tx, job_id, document_id, top, parts, levels)
             tree.grow()
-            counts.update(tree.counts)
-        if tops:
-            texts = {part.reading_id: part.tokens for part in parts}
-            counts.update(readings=len(texts), reading_tokens=sum(texts.values()))
+            wait, added = wait + 1, added + tree.added
     tx.run(_BUILT, chunk)
-    return counts
+    return wait, added
 
 
 class _Tree:
@@ -122,7 +117,7 @@ class _Tree:
         parts: Sequence[_Part],
         levels: Sequence[Sequence[range]],
     ) -> None:
-        self.counts: Counter[str] = Counter()
+        self.added = 0
         self._tx = tx
         self._top = top
         self._parts = parts
@@ -136,7 +131,6 @@ class _Tree:
         row = {"prompt": self._top.id, "height": height, "inputs": len(inputs), "needs": self._needs(inputs)}
         self._tx.run(_RAISE, row)
         self._add_inputs(self._top.id, height, inputs)
-        self.counts.update(tops=1)
 
     def _add_inputs(self, parent_id: int, level: int, inputs: range) -> None:
         for place in inputs:
@@ -154,7 +148,7 @@ class _Tree:
         return level, place
 
     def _add_merge(self, parent_id: int, level: int, inputs: range) -> int:
-        self.counts.update(asked=1)
+        self.added += 1
         row = {
             "reading_id": self._top.reading_id,
             "parent_id": parent_id,
@@ -165,18 +159,16 @@ class _Tree:
         return int(self._tx.value(_NEW_MERGE, self._common | row))
 
     def _add_part(self, parent_id: int, place: int) -> None:
-        part, asked = self._parts[place], self._top.tokens + PART_NOTE_TOKENS
-        self.counts.update(asked=1, question_tokens=asked)
+        self.added += 1
+        part = self._parts[place]
         row = {
             "reading_id": part.reading_id,
             "parent_id": parent_id,
-            "tokens": part.tokens + asked + self._top.max_tokens,
+            "tokens": part.tokens + self._top.tokens + PART_NOTE_TOKENS + self._top.max_tokens,
             "part": place + 1,
             "parts": len(self._parts),
         }
         self._tx.run(_NEW_PART, self._common | row)
 
     def _needs(self, inputs: range) -> int:
-        tokens = merge_needs(len(inputs), (self._top.merge_tokens, self._top.max_tokens))
-        self.counts.update(question_tokens=tokens - self._top.max_tokens)
-        return tokens
+        return merge_needs(len(inputs), (self._top.merge_tokens, self._top.max_tokens))

@@ -214,11 +214,45 @@ def test_only_the_question_that_is_new_gets_parts(store: Store) -> None:
     assert counted == [(1 + PARTS + MERGES, PARTS, PARTS * PART)]
 
 
-def test_another_way_of_putting_together_makes_another_answer(store: Store) -> None:
+def test_another_way_of_putting_together_reads_nothing_again(store: Store) -> None:
     add_long_job(store, [LONG, SHORT])
     answer_all(store)
     again = add_long_job(store, [LONG, SHORT], merge="Make a list.")
-    assert store.states(again) == {"done": 1, "pending": 1 + PARTS + MERGES}
+    assert store.states(again) == {"done": 1 + PARTS, "pending": 1 + MERGES}
+    counted = store.rows("SELECT asked, readings, reading_tokens FROM job_tokens WHERE job_id = ?", again)
+    assert counted == [(1 + MERGES, 0, 0)]
+    assert [lease.level for lease in answer_all(store)] == [1] * MERGES + [2]
+    assert store.rows("SELECT parts, reused_from FROM answers WHERE job_id = ? AND parts > 1", again) == [(7, None)]
+
+
+def test_what_a_job_was_told_before_it_was_cancelled_is_not_asked_again(store: Store) -> None:
+    first = add_long_job(store, [LONG])
+    me, worker = store.coordinator(), store.worker("studio")
+    for _ in range(3):
+        [lease] = store.must_take(me, worker).leases
+        store.settle(answer(store, lease, me, worker))
+    store.write(lambda tx: request_cancel(tx, first, NOW))
+    store.write(lambda tx: cancel_some(tx, first, NOW))
+    again = add_long_job(store, [LONG])
+    assert [lease.part for lease in answer_all(store) if not lease.level] == [4, 5, 6, 7]
+    assert store.rows("SELECT answer FROM answers WHERE job_id = ?", again) == [
+        ("((1/7 2/7) (3/7 4/7) (5/7 6/7 7/7))",)
+    ]
+    assert store.rows("SELECT sum(reused), sum(done) FROM job_counters WHERE job_id = ?", again) == [(3, 11)]
+
+
+def test_a_part_of_another_number_of_parts_is_asked_about_anew(store: Store) -> None:
+    add_long_job(store, [LONG])
+    answer_all(store)
+    again = add_long_job(store, [LONG + "z"], merge="Make a list.")
+    assert store.states(again) == {"pending": 1 + 8 + MERGES}
+
+
+def test_a_fresh_job_asks_about_every_part(store: Store) -> None:
+    add_long_job(store, [LONG])
+    answer_all(store)
+    again = add_long_job(store, [LONG], fresh=True)
+    assert store.states(again) == {"pending": 1 + PARTS + MERGES}
 
 
 def test_where_one_part_holds_all_that_is_to_be_read_the_document_is_that_part(store: Store) -> None:
