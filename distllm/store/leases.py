@@ -116,10 +116,15 @@ _READY = (
 )
 
 # The longest reading that fits, found by the partial index alone; a separate statement from the jobs, since
-# a join would sort the whole backlog on PostgreSQL.
+# a join would sort the whole backlog on PostgreSQL. Merges read nothing that another seat has read.
+_IS_MERGE = prompts.c.level > literal_column("0")
 PICK_READING = (
-    select(prompts.c.reading_id)
-    .where(prompts.c.job_id == bindparam("job"), *_READY, none_of(prompts.c.reading_id, "held"))
+    select(prompts.c.reading_id, prompts.c.level)
+    .where(
+        prompts.c.job_id == bindparam("job"),
+        *_READY,
+        or_(none_of(prompts.c.reading_id, "held"), _IS_MERGE),
+    )
     .order_by(prompts.c.tokens.desc(), prompts.c.reading_id)
     .limit(1)
 )
@@ -142,8 +147,7 @@ _LEASE_COLUMNS = (
     prompts.c.parts,
 )
 
-# All jobs' ready prompts of one reading go to the seat that reads it.
-_chosen = (
+_ready_of_reading = (
     select(prompts.c.id)
     .join(jobs, jobs.c.id == prompts.c.job_id)
     .where(
@@ -154,8 +158,10 @@ _chosen = (
         jobs.c.cancel_requested_at.is_(None),
     )
     .order_by(jobs.c.priority.desc(), prompts.c.id)
-    .limit(bindparam("count"))
 )
+# All jobs' ready prompts of one reading go to the seat that reads it; but merges one by one to whoever is free.
+_chosen = _ready_of_reading.where(~_IS_MERGE).limit(bindparam("count"))
+_chosen_merge = _ready_of_reading.where(_IS_MERGE).limit(literal_column("1"))
 _LEASE = {
     "state": LEASED,
     "lease": prompts.c.lease + literal_column("1"),
@@ -163,6 +169,7 @@ _LEASE = {
     "worker_id": bindparam("worker"),
 }
 TAKE = update(prompts).where(prompts.c.id.in_(_chosen)).values(_LEASE).returning(*_LEASE_COLUMNS)
+_TAKE_MERGE = update(prompts).where(prompts.c.id.in_(_chosen_merge)).values(_LEASE).returning(*_LEASE_COLUMNS)
 _TAKE_ONE = update(prompts).where(prompts.c.id == bindparam("prompt")).values(_LEASE).returning(*_LEASE_COLUMNS)
 
 _SERVED = (
@@ -216,7 +223,10 @@ def claim(tx: Tx, asks: Iterable[Ask], held: Iterable[int], me: int, now: float)
 
 def _claim_more(tx: Tx, ask: Ask, reading_id: int, me: int, now: float, turn: int) -> Group | None:
     window = ask.windows.get(tx.value(_READING_MODEL, {"reading": reading_id}))
-    return None if window is None else _take(tx, TAKE, reading_id, _values(ask, me, now, turn) | {"window": window})
+    if window is None:
+        return None
+    values = _values(ask, me, now, turn) | {"window": window}
+    return _take(tx, TAKE, reading_id, values) or _take(tx, _TAKE_MERGE, reading_id, values)
 
 
 def claim_one(tx: Tx, ask: Ask, prompt_id: int, reading_id: int, me: int, now: float) -> Group | None:
@@ -229,9 +239,8 @@ def _claim_new(tx: Tx, ask: Ask, held: set[int], me: int, now: float, turn: int)
     for job_id, model in tx.rows(RUNNABLE, {"models": as_list(ask.windows)}):
         window = ask.windows[model]
         values["window"] = window if ask.longest is None else min(window, ask.longest)
-        reading_id = tx.value(PICK_READING, values | {"job": job_id})
-        if reading_id is not None:
-            return _take(tx, TAKE, reading_id, values)
+        for reading_id, level in tx.rows(PICK_READING, values | {"job": job_id}):
+            return _take(tx, _TAKE_MERGE if level else TAKE, reading_id, values)
     return None
 
 

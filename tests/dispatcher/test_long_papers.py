@@ -1,12 +1,13 @@
 """A paper that no window holds: read in parts, each where it fits, and answered whole."""
 
+import asyncio
 from pathlib import Path
 
 from distllm.presets import MERGE_SYSTEM
 from distllm.store.control import retry_some
 from tests.dispatcher.conftest import Bench
 from tests.dispatcher.long_papers import SENTENCES, WINDOW, long_paper, mark, marks_in, server, submit
-from tests.fakes.behaviour import BAD_SCHEMA, Behaviour
+from tests.fakes.behaviour import BAD_SCHEMA, HELD, Behaviour
 from tests.fakes.server import FakeServer
 from tests.fakes.stream import Seen
 
@@ -136,3 +137,25 @@ async def test_what_cannot_be_split_fails_with_the_figures(bench: Bench, tmp_pat
     [(reason,)] = bench.rows("SELECT error FROM failures")
     assert reason.startswith("needs a context window of ")
     assert "holds 1024" in reason
+
+
+async def test_every_free_seat_puts_answers_together(bench: Bench, tmp_path: Path) -> None:
+    await submit(bench.database, tmp_path / "papers", [long_paper()], QUESTIONS)
+    merging: list[str] = []
+    all_at_once = asyncio.Event()
+
+    def came(seen: Seen) -> None:
+        if MERGE_SYSTEM in seen.system:
+            merging.append(seen.question)
+        if len(merging) == 4:
+            all_at_once.set()
+
+    async with server(slots=4, on_request=came) as fake:
+        fake.behave_for(MERGE_SYSTEM, HELD)
+        work = asyncio.create_task(bench.work(fake))
+        async with asyncio.timeout(20):
+            await all_at_once.wait()
+        fake.release()
+        await work
+    assert len(set(merging)) == len(merging)
+    assert bench.rows("SELECT count(*) FROM answers") == [(5,)]

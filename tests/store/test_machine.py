@@ -214,9 +214,9 @@ class Coordinators(RuleBasedStateMachine):
         """What their coordinators may send."""
         return {number: lease for number, lease in self.newest.items() if self.prompts[number].state == "leased"}
 
-    def ready(self, worker: int, window: int, patience: float, held: list[int]) -> dict[int, set[int]]:
-        """By reading, what this worker may have."""
-        found: dict[int, set[int]] = {}
+    def ready(self, worker: int, window: int, patience: float, held: list[int]) -> list[set[int]]:
+        """The groups that this worker may have: what is about one reading together, and each merge by itself."""
+        found: dict[tuple[int, int], set[int]] = {}
         for number, each in self.prompts.items():
             rested = not each.failures or each.worker != worker or each.available <= self.now - patience
             if (
@@ -228,10 +228,10 @@ class Coordinators(RuleBasedStateMachine):
                 and rested
                 and worker not in each.refused
                 and each.job not in self.paused
-                and each.reading not in held
+                and (each.level or each.reading not in held)
             ):
-                found.setdefault(each.reading, set()).add(number)
-        return found
+                found.setdefault((each.reading, number if each.level else 0), set()).add(number)
+        return list(found.values())
 
     @rule(target=given, **CLAIM)
     def claim(self, **how: Any) -> Any:
@@ -263,13 +263,11 @@ class Coordinators(RuleBasedStateMachine):
         if group is None:
             assert not ready
             return ()
-        could = ready[group.reading_id]
+        [could] = [numbers for numbers in ready if group.leases[0].prompt_id in numbers]
         assert {lease.prompt_id for lease in group.leases} <= could
         assert len(group.leases) == min(limit, len(could))
         best = max(
-            self.store.value("SELECT priority FROM jobs WHERE id = ?", self.prompts[n].job)
-            for ns in ready.values()
-            for n in ns
+            self.store.value("SELECT priority FROM jobs WHERE id = ?", self.prompts[n].job) for ns in ready for n in ns
         )
         assert any(
             self.store.value("SELECT priority FROM jobs WHERE id = ?", self.prompts[n].job) == best for n in could

@@ -376,3 +376,16 @@ def test_what_is_to_be_read_is_counted_by_part(store: Store) -> None:
 def test_a_job_whose_window_nobody_knows_is_not_split(store: Store) -> None:
     add_job(store, [LONG])
     assert store.rows("SELECT level, waits_for FROM prompts") == [(0, 0)]
+
+
+def test_what_is_to_be_put_together_goes_one_by_one_to_whoever_is_free(store: Store) -> None:
+    add_long_job(store, [LONG])
+    me, worker = store.coordinator(), store.worker("studio")
+    for _ in range(PARTS):
+        [lease] = store.must_take(me, worker).leases
+        store.settle(answer(store, lease, me, worker))
+    whole = store.prompt(1, "reading_id")[0]
+    groups = [store.must_take(me, worker, held=[whole]), store.must_take(me, worker, reading=whole)]
+    groups.append(store.must_take(me, worker))
+    assert [[lease.level for lease in group.leases] for group in groups] == [[1], [1], [1]]
+    assert len({group.leases[0].prompt_id for group in groups}) == MERGES
