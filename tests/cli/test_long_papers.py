@@ -6,6 +6,7 @@ from asyncio.subprocess import Process
 from collections import Counter
 
 from tests.cli.conftest import Cli, Done
+from tests.cli.here import Here, serving
 from tests.dispatcher.long_papers import SENTENCES, WINDOW, long_paper, mark, marks_in, server
 from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
@@ -34,17 +35,19 @@ def assert_answered(cli: Cli, done: Done) -> None:
     assert cli.rows("SELECT count(*) FROM prompts WHERE state <> 'done'") == [(0,)]
 
 
-async def test_a_dry_run_says_how_many_requests_there_will_be_and_the_next_submit_makes_none(cli: Cli) -> None:
+def test_a_dry_run_says_how_many_requests_there_will_be_and_the_next_submit_makes_none(here: Here) -> None:
+    cli = here.files
     cli.write("papers/long.txt", long_paper())
     cli.write("papers/copy.txt", long_paper())
     cli.write("papers/short.txt", long_paper(1, 5))
-    async with server() as fake:
+    fake = server()
+    with serving(fake):
         cli.use(fake)
-        planned = await cli.run(*ASKED, "--dry-run", "--json")
+        planned = here.run(*ASKED, "--dry-run", "--json")
         assert planned.code == 0, planned.err
         assert not fake.requests
         counts = json.loads(planned.out)
-        done = await cli.run(*ASKED)
+        done = here.run(*ASKED)
         assert done.code == 0, done.err
         asked = len(fake.requests)
         assert asked == counts["requests"] > 4
@@ -52,11 +55,10 @@ async def test_a_dry_run_says_how_many_requests_there_will_be_and_the_next_submi
         parts = counts["parts"]
         assert (counts["split_documents"], parts + counts["merges"] + 4) == (1, asked)
         assert cli.rows("SELECT DISTINCT 2 * parts FROM answers ORDER BY parts") == [(2,), (parts,)]
-        again = await cli.run(*ASKED)
+        again = here.run(*ASKED)
         assert again.code == 0, again.err
         assert len(fake.requests) == asked
-        planned = await cli.run(*ASKED, "--dry-run", "--json")
-        assert json.loads(planned.out)["requests"] == 0
+        assert json.loads(here.run(*ASKED, "--dry-run", "--json").out)["requests"] == 0
 
 
 async def test_killed_between_the_parts_and_what_puts_them_together(cli: Cli) -> None:
@@ -80,8 +82,8 @@ async def test_killed_between_the_parts_and_what_puts_them_together(cli: Cli) ->
 
 
 async def test_killed_while_papers_are_split_the_same_submit_goes_on_with_the_same_plan(cli: Cli) -> None:
-    for number in range(30):
-        cli.write(f"papers/{number}.txt", long_paper(number, 1500))
+    for number in range(20):
+        cli.write(f"papers/{number}.txt", long_paper(number, 900))
     async with server(slots=8) as fake:
         cli.use(fake)
         planned = json.loads((await cli.run(*ASKED, "--dry-run", "--json")).out)
