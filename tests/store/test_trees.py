@@ -11,7 +11,7 @@ from distllm.domain.parts import PART_NOTE_TOKENS, merge_needs
 from distllm.domain.policy import Failed
 from distllm.store.attempts import Settlement
 from distllm.store.backlog import backlog
-from distllm.store.control import cancel_some, request_cancel, retry_some
+from distllm.store.control import Room, cancel_some, request_cancel, retry_some, retry_truncated
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import read_last
 from distllm.store.leases import Lease
@@ -389,3 +389,17 @@ def test_what_is_to_be_put_together_goes_one_by_one_to_whoever_is_free(store: St
     groups.append(store.must_take(me, worker))
     assert [[lease.level for lease in group.leases] for group in groups] == [[1], [1], [1]]
     assert len({group.leases[0].prompt_id for group in groups}) == MERGES
+
+
+def test_an_answer_that_was_cut_is_put_together_again_with_more_room(store: Store) -> None:
+    job = add_long_job(store, [LONG])
+    me, worker = store.coordinator(), store.worker("studio")
+    for lease in all_ready(store, me, worker):
+        told = answer(store, lease, me, worker)
+        cut = replace(told, outcome=replace(told.outcome, finish_reason="length"))
+        store.settle(cut if lease.level == 2 else told)
+    assert store.write(lambda tx: retry_truncated(tx, job, [], NOW)) == Room(again=1, left=0)
+    [lease] = answer_all(store)
+    assert (lease.level, lease.max_tokens, len(lease.answers)) == (2, 2 * MAX_TOKENS, MERGES)
+    assert lease.needs == merge_needs(MERGES, (MERGE_TOKENS, MAX_TOKENS)) + MAX_TOKENS
+    assert store.rows("SELECT parts, finish_reason FROM answers") == [(7, "stop")]
