@@ -15,7 +15,7 @@ from distllm.config import Config
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Listener
-from distllm.domain.models import Health, Offer
+from distllm.domain.models import Offer
 from distllm.intake import OnStep, Weights, Window, build
 from distllm.metrics import Sinks, open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
@@ -68,13 +68,13 @@ async def largest_window(database: Database, fleet: Fleet, model: str) -> int | 
 
 
 async def _window(database: Database, fleet: Fleet, worker: Worker, names: Set[str] | None) -> int | None:
-    configured = worker.spec.context_length
-    # Known without starting it.
-    health = Health(healthy=False) if worker.weights and configured else await fleet.look(worker)
-    if health.healthy:
-        return _offered(health.offers, names)
     told = await database.write(lambda tx: known_window(tx, worker.identity, names))
-    return configured or told
+    last = worker.spec.context_length or told
+    if worker.weights and last is not None:
+        # One of our own, which need not be started for that.
+        return last
+    health = await fleet.look(worker)
+    return _offered(health.offers, names) if health.healthy else last
 
 
 def _offered(offers: Sequence[Offer], names: Set[str] | None) -> int | None:

@@ -12,6 +12,7 @@ from distllm.config import Config
 from distllm.domain.models import Health, Offer
 from distllm.store.database import Database, open_database
 from distllm.store.fleet import know_worker, note_health
+from distllm.workers.embedded import EmbeddedWorker
 from tests.fakes.server import FakeServer
 
 
@@ -68,3 +69,12 @@ async def test_what_one_that_is_silent_told_last_counts_for_it(database: Databas
         await database.write(told)
         assert await window(database, "m", worker(up), worker(down)) == 16384
         assert await window(database, "any", worker(up), worker(down)) == 99999
+
+
+async def test_the_embedded_worker_is_not_started_to_tell_what_is_known(database: Database) -> None:
+    config = Config.of({"workers": [{"id": "own", "type": "embedded", "context_length": 1024}]}, "the test", {})
+    async with open_fleet(config) as fleet:
+        [(own, _)] = fleet.workers
+        assert await largest_window(database, fleet, "any") == 1024
+        assert isinstance(own, EmbeddedWorker)
+        assert own.pid is None
