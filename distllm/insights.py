@@ -20,7 +20,10 @@ _ESTIMATES_OFF_BY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. `eta` is in seconds, None while nothing can honestly be said."""
+    """How far a job is. `eta` is in seconds, None while nothing can honestly be said.
+
+    `parts_done` of `parts` are answered: those of documents that no window holds, and what puts some of them together.
+    """
 
     job_id: int
     job: str
@@ -32,6 +35,8 @@ class Progress:
     leased: int
     ended: bool
     eta: float | None
+    parts: int = 0
+    parts_done: int = 0
 
     @property
     def left(self) -> int:
@@ -112,6 +117,8 @@ async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
         leased=job["leased"],
         ended=job["finished_at"] is not None,
         eta=await time_left(reader, job, now),
+        parts=job["parts"],
+        parts_done=job["parts_done"],
     )
 
 
@@ -126,24 +133,24 @@ async def reading(reader: Reader, job_id: int) -> Reading | None:
 
 async def time_left(reader: Reader, job: Record, now: float) -> float | None:
     """The seconds that a job, as `Reader.job` gives it, will take; None where nothing is left or can be said."""
-    if not job["pending"] + job["leased"]:
+    prompts = job["pending"] + job["leased"] + job["parts_left"]
+    if not prompts:
         return None
     costs, recent = await reader.costs(job["job_id"]), await reader.recent_attempts()
     seconds = 0.0 if recent["since"] is None else max(0.0, now - recent["since"])
     if not costs["asked"]:
         # A batch, or a job that an earlier distllm has made: nobody counted its tokens, only its prompts.
         pace = recent["answers"] / seconds if recent["answers"] >= _FEWEST and seconds else None
-        return (job["pending"] + job["leased"]) / pace if pace else None
+        return prompts / pace if pace else None
     speeds = await reader.speeds(job["model"])
     written = _written(job, speeds)
     if written is None:
         return None
     question = costs["question_tokens"] / costs["asked"]
-    answers = job["done"] - (job["reused"] or 0)
+    answers = _answers(job)
     read = costs["least_tokens"] / max(1.0, costs["begun_tokens"] + answers * question)
     # Tokens as servers count them, once some have.
     scale = 1.0 if costs["untold"] or not read else min(max(read, 1 / _ESTIMATES_OFF_BY), _ESTIMATES_OFF_BY)
-    prompts = job["pending"] + job["leased"]
     papers = min(
         costs["reading_tokens"] - costs["begun_tokens"], prompts * costs["reading_tokens"] / max(1, costs["readings"])
     )
@@ -156,11 +163,16 @@ async def time_left(reader: Reader, job: Record, now: float) -> float | None:
 
 def _written(job: Record, speeds: list[Record]) -> float | None:
     """The mean tokens of an answer: of this job, or else of all that its workers gave; None before any."""
-    answers = job["done"] - (job["reused"] or 0)
+    answers = _answers(job)
     if answers > 0:
         return float((job["completion_tokens"] or 0) / answers)
     means = [each["mean"] for each in speeds if each["mean"] is not None]
     return sum(means) / len(means) if means else None
+
+
+def _answers(job: Record) -> int:
+    """The answers that a job was given, those about parts among them."""
+    return int(job["done"] - (job["reused"] or 0) + job["parts_done"])
 
 
 async def papers(reader: Reader, job_id: int, document: str | None, prompt: str | None) -> AsyncIterator[Paper]:

@@ -112,6 +112,10 @@ def _facts(job: Record, reading: "Reading | None", eta: float | None, live: int 
         f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
     )
     facts = [("answered", f"{number(job['done'])} of {number(job['total'])}" + (f" ({counts})" if counts else ""))]
+    if job["parts"]:
+        levels = count(job["levels"] or 1, "level")
+        parts = f"{number(job['parts_done'])} of {number(job['parts'])} answered, to be put together in {levels}"
+        facts.append(("parts", parts))
     if job["files"]:
         read = job["files"] - job["unreadable"] - job["copies"]
         facts.append(("documents", f"{number(read)} read of {number(job['files'])} files"))

@@ -179,6 +179,7 @@ def _facts(found: "Plan") -> dict[str, object]:
         "prompts": counts.prompts,
         "reused": counts.reused,
         "requests": counts.requests,
+        "window": counts.window,
         "split_documents": counts.split,
         "parts": counts.parts,
         "merges": counts.merges,
@@ -187,7 +188,7 @@ def _facts(found: "Plan") -> dict[str, object]:
         "question_tokens": counts.question_tokens,
         "answer_tokens": counts.answer_tokens,
         "longest_prompt_tokens": counts.longest,
-        "seconds": counts.seconds,
+        "seconds": found.seconds,
     }
 
 
@@ -197,6 +198,11 @@ def _lines(found: "Plan") -> list[str]:
     lines.append(f"{count(counts.prompts, 'prompt')} about {count(found.files - len(found.unreadable), 'file')}")
     if counts.reused:
         lines.append(f"{count(counts.reused, 'answer')} that exist already would be reused (--fresh asks anew)")
+    if counts.split:
+        lines.append(
+            f"{count(counts.split, 'document')} longer than the largest context window, {number(counts.window)} tokens: "
+            f"asked about in parts, whose answers are put together; {count(counts.requests, 'request')} in all"
+        )
     lines.append(
         f"{count(counts.readings, 'text')} to read, about {number(counts.reading_tokens)} tokens, each once; "
         f"{number(counts.question_tokens)} more for the questions"
@@ -205,6 +211,6 @@ def _lines(found: "Plan") -> list[str]:
         f"answers of at most {number(counts.answer_tokens)} tokens; the longest prompt needs a context window of "
         f"{number(counts.longest)}"
     )
-    if counts.seconds is not None and counts.prompts > counts.reused:
-        lines.append(f"about {span(counts.seconds)} at most, at the speeds measured so far")
+    if found.seconds is not None and counts.prompts > counts.reused:
+        lines.append(f"about {span(found.seconds)}, at the speeds measured so far")
     return lines + [f"not read: {name}: {problem}" for name, problem in found.unreadable]

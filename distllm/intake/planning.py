@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from distllm.balancer.forecast import Speed, Work, seconds_for
 from distllm.documents import DocumentReader, Source
 from distllm.domain.clock import Clock
 from distllm.intake.building import FILES_READ, OnStep, Weights, Window, by_hands, refused
@@ -14,13 +15,17 @@ from distllm.store.rehearsal import NewText, Rehearsal, RehearsalOverError, rehe
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job would be: `unreadable` are (name, problem) of the files that would not be asked about."""
+    """What a job would be: `unreadable` are (name, problem) of the files that would not be asked about.
+
+    `seconds` is what it would take at the speeds measured so far, None where too few were.
+    """
 
     name: str
     model: str
     files: int
     unreadable: Sequence[tuple[str, str]]
     counts: Rehearsal
+    seconds: float | None
 
 
 async def plan(
@@ -58,4 +63,17 @@ async def plan(
         for source, text in zip(request.sources, texts, strict=True)
         if text.document.problem is not None
     ]
-    return Plan(job.name, job.model, len(texts), unreadable, counts)
+    return Plan(job.name, job.model, len(texts), unreadable, counts, _seconds(counts))
+
+
+def _seconds(counts: Rehearsal) -> float | None:
+    """How long the workers are at it together. What needs a large window waits for those who have one."""
+    longest = 0.0
+    for load in counts.loads:
+        able = [pace for pace in counts.paces if pace.window is None or pace.window > load.above]
+        work = Work(load.read, load.written)
+        seconds = seconds_for(work, [Speed(pace.read, pace.write * pace.seats) for pace in able])
+        if seconds is None and work.read:
+            return None
+        longest = max(longest, seconds or 0.0)
+    return longest

@@ -172,6 +172,8 @@ _JOB = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.started_at AS began, j.finished_at AS ended,
        j.cancel_requested_at IS NOT NULL AS cancelling,
        c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
+       coalesce(c.parts, 0) AS parts, coalesce(c.parts_done, 0) AS parts_done, coalesce(c.parts_left, 0) AS parts_left,
+       (SELECT max(p.level) FROM prompts p WHERE p.job_id = j.id AND p.level > 0) AS levels,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
          WHERE f.job_id = j.id AND f.reading_id IS NULL AND d.problem IS NOT NULL) AS unreadable,
@@ -179,9 +181,13 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
          WHERE f.job_id = j.id AND f.copy = 1 AND f.reading_id IS NOT NULL) AS copies
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
   LEFT JOIN (SELECT job_id, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
-                    sum(completion_tokens) AS completion_tokens, sum(truncated) AS truncated, sum(unproven) AS unproven,
-                    sum(reused) AS reused
-               FROM job_counters WHERE part = 0 GROUP BY job_id) c ON c.job_id = j.id
+                    sum(completion_tokens) AS completion_tokens,
+                    sum(truncated) FILTER (WHERE part = 0) AS truncated,
+                    sum(unproven) FILTER (WHERE part = 0) AS unproven, sum(reused) AS reused,
+                    sum(pending + leased + done + failed + cancelled) FILTER (WHERE part = 1) AS parts,
+                    sum(done) FILTER (WHERE part = 1) AS parts_done,
+                    sum(pending + leased) FILTER (WHERE part = 1) AS parts_left
+               FROM job_counters GROUP BY job_id) c ON c.job_id = j.id
  WHERE v.job_id = :job
 """
 

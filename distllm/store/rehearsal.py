@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, select
 
@@ -24,6 +25,32 @@ class NewText:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What is to be read and written for the prompts that need a window of more than `above` tokens.
+
+    The answers are expected to be as long as those that the workers gave so far, where these are shorter than they may
+    be.
+    """
+
+    above: int
+    read: float
+    written: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A worker whose speeds are known: tokens a second that it reads, and writes on each of its `seats`.
+
+    `window` is None where it is not known.
+    """
+
+    window: int | None
+    read: float
+    write: float
+    seats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rehearsal:
     """Counts of a job that was not stored.
 
@@ -32,8 +59,8 @@ class Rehearsal:
     `merges` that put together some, before the last that makes the answer. They are about `readings` texts, which are
     `reading_tokens` long together, and need a context window of `longest` tokens at most. Their questions are
     `question_tokens` long, with the answers that are put together, and their own answers at most `answer_tokens`.
-    `seconds` is what that takes at the speeds measured so far, None where none was. `window` is the one that
-    documents are split for, None where none is known.
+    `window` is the one that documents are split for, None where none is known. `loads` are the work for those workers
+    (`pace`) whose windows are larger than each of these.
     """
 
     prompts: int
@@ -48,7 +75,8 @@ class Rehearsal:
     question_tokens: int
     answer_tokens: int
     longest: int
-    seconds: float | None
+    loads: Sequence[Load]
+    paces: Sequence[Pace]
 
 
 class RehearsalOverError(Exception):
@@ -94,11 +122,49 @@ _TOKENS = (
 _TO_READ = select(func.count(), func.coalesce(func.sum(readings.c.tokens), 0)).where(
     readings.c.id.in_(select(prompts.c.reading_id).where(*_TO_ASK, prompts.c.level == literal_column("0")))
 )
-# Workers that are at work together, each at its own speed.
-_SPEED = (
-    select(func.sum(worker_models.c.prefill_rate), func.sum(worker_models.c.decode_rate))
+# By which window a prompt needs at least: then some of the fleet cannot help with it.
+_ABOVE = (*_TO_ASK, prompts.c.tokens > bindparam("above"))
+_expected = func.min(templates.c.max_tokens, func.coalesce(bindparam("mean"), templates.c.max_tokens))
+_ASKED_ABOVE = (
+    select(
+        func.coalesce(
+            func.sum(
+                prompts.c.tokens
+                - templates.c.max_tokens
+                - case(
+                    (prompts.c.level == literal_column("0"), readings.c.tokens),
+                    else_=prompts.c.waits_for * (templates.c.max_tokens - _expected),
+                )
+            ),
+            literal_column("0"),
+        ),
+        func.coalesce(func.sum(_expected), literal_column("0")),
+    )
+    .join_from(prompts, templates, templates.c.id == prompts.c.template_id)
+    .join(readings, readings.c.id == prompts.c.reading_id)
+    .where(*_ABOVE)
+)
+_READ_ABOVE = select(func.coalesce(func.sum(readings.c.tokens), literal_column("0"))).where(
+    readings.c.id.in_(select(prompts.c.reading_id).where(*_ABOVE, prompts.c.level == literal_column("0")))
+)
+_OF_FLEET = one_of(workers.c.identity, "identities")
+_MEAN = select(
+    func.sum(workers.c.completion_tokens) * literal_column("1.0") / func.nullif(func.sum(workers.c.succeeded), 0)
+).where(_OF_FLEET)
+_PACES = (
+    select(
+        worker_models.c.context_length,
+        worker_models.c.prefill_rate,
+        worker_models.c.decode_rate,
+        func.coalesce(workers.c.slots, workers.c.seats, literal_column("1")),
+    )
     .join_from(worker_models, workers, workers.c.id == worker_models.c.worker_id)
-    .where(worker_models.c.model == bindparam("model_is"), one_of(workers.c.identity, "identities"))
+    .where(
+        worker_models.c.model == bindparam("model_is"),
+        worker_models.c.prefill_rate > literal_column("0"),
+        worker_models.c.decode_rate > literal_column("0"),
+        _OF_FLEET,
+    )
 )
 
 
@@ -129,8 +195,10 @@ def rehearse(
     total, reused, requests, split, parts, merges = tx.rows(_COUNTS, values)[0]
     questions, answers, longest = tx.rows(_TOKENS, values)[0]
     found, tokens = tx.rows(_TO_READ, values)[0]
-    prefill, decode = tx.rows(_SPEED, {"model_is": job.model, "identities": as_list(identities)})[0]
-    seconds = (tokens + questions) / prefill + answers / decode if prefill and decode else None
+    fleet = {"model_is": job.model, "identities": as_list(identities)}
+    paces = [Pace(*row) for row in tx.rows(_PACES, fleet)]
+    values["mean"] = tx.value(_MEAN, fleet)
+    loads = [_load(tx, above, values) for above in sorted({0, *(pace.window or 0 for pace in paces)})]
     raise RehearsalOverError(
         Rehearsal(
             prompts=total,
@@ -145,6 +213,13 @@ def rehearse(
             question_tokens=questions,
             answer_tokens=answers,
             longest=longest,
-            seconds=seconds,
+            loads=loads,
+            paces=paces,
         )
     )
+
+
+def _load(tx: Tx, above: int, values: dict[str, Any]) -> Load:
+    values = values | {"above": above}
+    [(asked, written)] = tx.rows(_ASKED_ABOVE, values)
+    return Load(above, asked + tx.value(_READ_ABOVE, values), written)

@@ -248,6 +248,8 @@ _ANSWERED = text("state = 'done'")
 Index("ix_prompts_answered", prompts.c.reading_id, sqlite_where=_ANSWERED)
 _PART = text("parent_id IS NOT NULL")
 Index("ix_prompts_parent", prompts.c.parent_id, sqlite_where=_PART)
+_MERGE = text("level > 0")
+Index("ix_prompts_merges", prompts.c.job_id, prompts.c.level, sqlite_where=_MERGE)
 Index("ix_prompts_job", prompts.c.job_id, prompts.c.document_id)
 # The readings of all others are those of their job's files.
 _OWN_READING = text("document_id IS NULL OR parent_id IS NOT NULL")

@@ -30,3 +30,11 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_job_parts_reading_id", "job_parts", ["reading_id"], unique=False)
+    op.create_index(
+        "ix_prompts_merges",
+        "prompts",
+        ["job_id", "level"],
+        unique=False,
+        sqlite_where=sa.text("level > 0"),
+        postgresql_where=sa.text("level > 0"),
+    )
