@@ -114,11 +114,9 @@ def _line(states: list[Progress], stopping: bool) -> str:
     total, done = sum(state.total for state in states), sum(state.done for state in states)
     failed, leased = sum(state.failed for state in states), sum(state.leased for state in states)
     line = f"{number(done)} of {count(total, 'prompt')} answered"
-    parts = sum(state.parts for state in states if not state.ended)
+    parts, parts_done = sum(state.parts for state in states), sum(state.parts_done for state in states)
     if parts:
-        line += (
-            f", {number(sum(state.parts_done for state in states if not state.ended))} of {number(parts)} about parts"
-        )
+        line += f" ({number(parts_done)} of {number(parts)} about parts)"
     if failed:
         line += f", {number(failed)} failed"
     if stopping:
