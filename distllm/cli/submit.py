@@ -200,8 +200,8 @@ def _lines(found: "Plan") -> list[str]:
         lines.append(f"{count(counts.reused, 'answer')} that exist already would be reused (--fresh asks anew)")
     if counts.split:
         lines.append(
-            f"{count(counts.split, 'document')} longer than the largest context window of {number(counts.window)} tokens, "
-            f"asked about in parts whose answers are put together: {count(counts.requests, 'request')} in all"
+            f"{count(counts.split, 'document')} longer than the largest context window, of {number(counts.window)} "
+            f"tokens: asked about in parts whose answers are put together: {count(counts.requests, 'request')} in all"
         )
     lines.append(
         f"{count(counts.readings, 'text')} to read, about {number(counts.reading_tokens)} tokens, each once; "
