@@ -22,7 +22,8 @@ _ESTIMATES_OFF_BY = 2.0
 class Progress:
     """How far a job is. `eta` is in seconds, None while nothing can honestly be said.
 
-    `parts_done` of `parts` are answered: those of documents that no window holds, and what puts some of them together.
+    `leased` counts all that is leased. `parts_done` of `parts` are answered: those of documents that no window holds,
+    and what puts some of them together.
     """
 
     job_id: int
@@ -114,7 +115,7 @@ async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:
         done=job["done"],
         failed=job["failed"],
         cancelled=job["cancelled"],
-        leased=job["leased"],
+        leased=job["leased"] + job["parts_leased"],
         ended=job["finished_at"] is not None,
         eta=await time_left(reader, job, now),
         parts=job["parts"],
@@ -133,7 +134,7 @@ async def reading(reader: Reader, job_id: int) -> Reading | None:
 
 async def time_left(reader: Reader, job: Record, now: float) -> float | None:
     """The seconds that a job, as `Reader.job` gives it, will take; None where nothing is left or can be said."""
-    prompts = job["pending"] + job["leased"] + job["parts_left"]
+    prompts = job["pending"] + job["leased"] + job["parts_pending"] + job["parts_leased"]
     if not prompts:
         return None
     costs, recent = await reader.costs(job["job_id"]), await reader.recent_attempts()

@@ -172,7 +172,8 @@ _JOB = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.started_at AS began, j.finished_at AS ended,
        j.cancel_requested_at IS NOT NULL AS cancelling,
        c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
-       coalesce(c.parts, 0) AS parts, coalesce(c.parts_done, 0) AS parts_done, coalesce(c.parts_left, 0) AS parts_left,
+       coalesce(c.parts, 0) AS parts, coalesce(c.parts_done, 0) AS parts_done,
+       coalesce(c.parts_pending, 0) AS parts_pending, coalesce(c.parts_leased, 0) AS parts_leased,
        (SELECT max(p.level) FROM prompts p WHERE p.job_id = j.id AND p.level > 0) AS levels,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
        (SELECT count(*) FROM job_documents f JOIN documents d ON d.id = f.document_id
@@ -186,7 +187,8 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
                     sum(unproven) FILTER (WHERE part = 0) AS unproven, sum(reused) AS reused,
                     sum(pending + leased + done + failed + cancelled) FILTER (WHERE part = 1) AS parts,
                     sum(done) FILTER (WHERE part = 1) AS parts_done,
-                    sum(pending + leased) FILTER (WHERE part = 1) AS parts_left
+                    sum(pending) FILTER (WHERE part = 1) AS parts_pending,
+                    sum(leased) FILTER (WHERE part = 1) AS parts_leased
                FROM job_counters GROUP BY job_id) c ON c.job_id = j.id
  WHERE v.job_id = :job
 """
