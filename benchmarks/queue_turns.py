@@ -13,9 +13,10 @@ from benchmarks.fresh import SPAWN
 from distllm.domain.models import Ask, Outcome, Usage
 from distllm.domain.policy import Done
 from distllm.store.attempts import Sent, Settlement, record_sent
+from distllm.store.claims import claim
 from distllm.store.database import Database, open_database
 from distllm.store.fleet import know_worker, register
-from distllm.store.leases import Lease, claim
+from distllm.store.leases import Lease
 from distllm.store.results import settle
 from distllm.store.sqlite import Tx
 

@@ -25,7 +25,7 @@ from statistics import median
 
 from distllm.domain.models import Ask
 from distllm.store.attempts import record_sent
-from distllm.store.leases import claim
+from distllm.store.claims import claim
 from distllm.store.migrate import upgrade
 from tests.fakes.server import FakeServer
 from tests.store.store_kit import HUGE, MODEL, Store, add_job

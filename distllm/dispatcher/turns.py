@@ -19,9 +19,10 @@ from distllm.domain.events import Listener, Noticed
 from distllm.domain.models import Ask, Paper
 from distllm.store.attempts import Settlement, record_sent
 from distllm.store.backlog import backlog
+from distllm.store.claims import claim
 from distllm.store.database import Database
 from distllm.store.fleet import learn, note_work
-from distllm.store.leases import Group, Lease, claim, release, release_strangers
+from distllm.store.leases import Group, Lease, release, release_strangers
 from distllm.store.results import settle
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import claim_suspect, next_suspect

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, case, func, literal_column, select
 
 from distllm.domain.models import Paper
 from distllm.domain.policy import LOSSES_TO_SUSPECT
-from distllm.store.leases import RUNNABLE
+from distllm.store.claims import RUNNABLE
 from distllm.store.sql import PENDING, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import job_counters, prompts, readings, workers
@@ -48,7 +48,7 @@ def backlog(tx: Tx, model: str) -> list[Paper]:
 
     Tokens are what a server counted, where one has. A reading that two jobs ask about counts for each.
     """
-    jobs = [job_id for job_id, _ in tx.rows(RUNNABLE, {"models": as_list([model])})]
+    jobs = [job_id for job_id, *_ in tx.rows(RUNNABLE, {"models": as_list([model])})]
     values: dict[str, Any] = {"jobs": as_list(jobs)}
     if tx.value(_PENDING, values) > most_prompts(tx.value(_HEALTHY, {})):
         return []

@@ -13,8 +13,9 @@ from sqlalchemy import bindparam, exists, literal_column, select, update
 from distllm.domain.models import Ask
 from distllm.domain.policy import DEATHS_TO_CONDEMN, LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT, POISON
 from distllm.domain.states import PromptState
+from distllm.store.claims import IS_DUE, claim_one
 from distllm.store.failures import fail_parents
-from distllm.store.leases import IS_DUE, Group, claim_one, count_moves
+from distllm.store.leases import Group, count_moves
 from distllm.store.sql import FAILED, PENDING
 from distllm.store.sqlite import Tx
 from distllm.store.submissions import FINISH

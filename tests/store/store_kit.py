@@ -13,8 +13,9 @@ from distllm.domain.models import Ask, Document, ErrorClass, Outcome, Template, 
 from distllm.domain.policy import Done, Verdict, verdict
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Sent, Settlement, record_sent
+from distllm.store.claims import claim
 from distllm.store.fleet import know_worker, register
-from distllm.store.leases import Group, Lease, claim, reclaim
+from distllm.store.leases import Group, Lease, reclaim
 from distllm.store.parts import keep_window, long_documents, save_parts
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from distllm.domain.models import Ask, ErrorClass
 from distllm.domain.policy import LONGEST_WAIT_SECONDS
-from distllm.store.leases import claim, reclaim, release, release_strangers
+from distllm.store.claims import claim
+from distllm.store.leases import reclaim, release, release_strangers
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, QUESTION_TOKENS, Store, add_job, end, split
 
 AROUND = QUESTION_TOKENS + MAX_TOKENS

@@ -12,7 +12,8 @@ import pytest
 
 from distllm.domain.models import ErrorClass, StoredRequest
 from distllm.domain.policy import Failed
-from distllm.store import leases, parts, results, reuse
+from distllm.store import claims, leases, parts, results, reuse
+from distllm.store.claims import claim
 from distllm.store.control import (
     cancel_some,
     go_on,
@@ -23,7 +24,7 @@ from distllm.store.control import (
     unfinished_cancels,
 )
 from distllm.store.failures import fail_unfit
-from distllm.store.leases import claim, reclaim, release, release_strangers
+from distllm.store.leases import reclaim, release, release_strangers
 from distllm.store.reads import Reader
 from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
@@ -258,14 +259,14 @@ def test_nothing_that_a_book_takes_reads_all_prompts(recorded: tuple[Store, Reco
         if not text.startswith(("INSERT INTO coordinators", "INSERT INTO workers")):
             steps = plan(connection, text, values)
             assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
-    for statement in (leases._BELOW, results._BELOW):
+    for statement in (claims._BELOW, results._BELOW):
         assert any("ix_prompts_parent (parent_id=?)" in step for step in named(connection, statement))
 
 
 def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: tuple[Store, Recorder]) -> None:
     store, connection = recorded
     work(store)
-    steps = named(connection, leases.PICK_READING)
+    steps = named(connection, claims.PICK_READING)
     assert any(re.match(r"SEARCH prompts USING INDEX ix_prompts_ready \(job_id=\?", step) for step in steps), steps
     assert not any("TEMP B-TREE" in step for step in steps), steps
 
@@ -273,7 +274,7 @@ def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: 
 def test_the_prompts_of_a_reading_are_taken_by_its_index(recorded: tuple[Store, Recorder]) -> None:
     store, connection = recorded
     work(store)
-    steps = named(connection, leases.TAKE)
+    steps = named(connection, claims.TAKE)
     assert "SEARCH prompts USING INDEX ix_prompts_ready_reading (reading_id=?)" in steps, steps
 
 
