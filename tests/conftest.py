@@ -1,6 +1,10 @@
 """What several suites share is rewritten for pytest here, before any of them imports it."""
 
+from pathlib import Path
+
 import pytest
+
+from tests.documents.real_papers import Shelf
 
 pytest.register_assert_rewrite("tests.store.store_kit", "tests.export.export_kit", "tests.workers.worker_kit")
 
@@ -8,3 +12,10 @@ pytest.register_assert_rewrite("tests.store.store_kit", "tests.export.export_kit
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no core waits at the end for another."""
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
+@pytest.fixture(scope="session")
+def shelf(request: pytest.FixtureRequest) -> Shelf:
+    """The packages in pytest's cache."""
+    assert request.config.cache is not None
+    return Shelf(Path(request.config.cache.mkdir("real-papers")))

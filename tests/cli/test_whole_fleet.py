@@ -21,9 +21,9 @@ PAPERS, MORE, QUESTIONS = 15, 12, ("What?", "How?", "Why?")
 
 
 @asynccontextmanager
-async def llama_server(port: int = 0) -> AsyncIterator[tuple[Process, int]]:
+async def llama_server(port: int = 0, context: int = 2048) -> AsyncIterator[tuple[Process, int]]:
     """A real llama.cpp server, ready to answer, and its port."""
-    command = [sys.executable, "-m", "tests.llama_server", "--port", str(port), "--context", "2048"]
+    command = [sys.executable, "-m", "tests.llama_server", "--port", str(port), "--context", str(context)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stdout=PIPE)
     assert process.stdout is not None
     try:

@@ -1,22 +1,12 @@
 """Papers as they are: fetched from Debian's packages, read, and asked about.
 
-    uv run --group test pytest -m long tests/documents/test_real_papers.py
-
-needs apt-get and dpkg (Debian, Ubuntu), and a package list (`apt-get update`); about 60 MB are fetched once and
-kept in pytest's cache. No paper is part of this repository; `real_papers.json` has for each what a person who
-reads it finds there: pages, title, and sentences, among them those that go on in the next column or page. Its
-`tokens` are SmolLM2's own count.
+uv run --group test pytest -m long tests/documents/test_real_papers.py
 """
 
-import gzip
-import json
 import re
-import shutil
-import subprocess
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -32,32 +22,12 @@ from distllm.domain.tokens import estimate_tokens
 from tests.cli.conftest import Cli
 from tests.documents.canaries import BUDGETS, facts, missing, planted
 from tests.documents.pdf_writer import write_raw_pdf
+from tests.documents.real_papers import PAPERS, Paper, Shelf
 from tests.fakes.server import FakeServer
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-@dataclass(frozen=True)
-class Paper:
-    """A paper in a package of Debian, and what a reader finds in it."""
-
-    package: str
-    path: str
-    pages: int
-    tokens: int
-    title: str
-    sentences: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Its file's name."""
-        return Path(self.path).name.removesuffix(".gz")
-
-
-PAPERS = [
-    Paper(**paper | {"sentences": tuple(paper["sentences"])})
-    for paper in json.loads(Path(__file__).with_name("real_papers.json").read_text(encoding="utf-8"))
-]
 SCAN = ("libaudiomask-dev", "usr/share/doc/libaudiomask-dev/Flax.2000.Improved.Auditory.Masking.Models.pdf.gz")
 HEADED_SCAN = ("atlc", "usr/share/doc/atlc/qex_december_1996/atlc.pdf.gz")
 _TESTS = "usr/share/doc/r-cran-pdftools/tests/testthat"
@@ -69,45 +39,6 @@ UNLISTED = {"dtc-paper.pdf", "genetics_article.pdf"}
 DOCUMENTS = "SELECT name, problem, text FROM job_documents JOIN documents ON documents.id = document_id"
 # The same glyph names as Zapf's dingbats have.
 BITMAP_FONTS = ("r-cran-lme4", "usr/lib/R/site-library/lme4/doc/PLSvGLS.pdf")
-
-
-class Shelf:
-    """The papers of packages, each package fetched once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def get(self, package: str, path: str) -> bytes:
-        """The bytes of a file, unpacked; `path` may have a star for a folder. Fails the test if it cannot be had."""
-        place = self._folder / package
-        if not place.exists():
-            self._fetch(package, place)
-        found = sorted(place.glob(path))
-        if not found:
-            pytest.fail(f"the package {package} has no {path} (any more)")
-        data = found[0].read_bytes()
-        return gzip.decompress(data) if found[0].suffix == ".gz" else data
-
-    def _fetch(self, package: str, place: Path) -> None:
-        if not (shutil.which("apt-get") and shutil.which("dpkg")):
-            pytest.fail("not run: the papers come in Debian's packages, and there is no apt-get or dpkg here")
-        loading = self._folder / f"{package}.part"
-        shutil.rmtree(loading, ignore_errors=True)
-        loading.mkdir(parents=True)
-        got = subprocess.run(["apt-get", "download", package], cwd=loading, capture_output=True, text=True, check=False)
-        if got.returncode:
-            pytest.fail(f"not run: {package} cannot be fetched ({got.stderr.strip()[-300:]}); try `apt-get update`")
-        [archive] = loading.glob("*.deb")
-        subprocess.run(["dpkg", "-x", archive, loading / "tree"], check=True)
-        (loading / "tree").rename(place)
-        shutil.rmtree(loading)
-
-
-@pytest.fixture(scope="session")
-def shelf(request: pytest.FixtureRequest) -> Shelf:
-    """The packages in pytest's cache."""
-    assert request.config.cache is not None
-    return Shelf(Path(request.config.cache.mkdir("real-papers")))
 
 
 @pytest.fixture
