@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 LONG = [paper for paper in PAPERS if paper.tokens > 20_000][:3]
 QUESTION = "What is the main result?"
 ASKED = ("submit", "papers", "--prompt", QUESTION, "--max-tokens", "96")
-UNASKED = "SELECT count(*) FROM prompts WHERE level = 0 AND state <> 'done'"
+ANSWERED = "SELECT count(*) FROM prompts WHERE level = 0 AND state = 'done'"
 READ = "SELECT count(*) FROM attempts a JOIN prompts p ON p.id = a.prompt_id WHERE p.level = 0"
 PARTS = """
 SELECT d.id, d.text, r.first, r.last, a.prompt_tokens, a.proof
@@ -52,7 +52,7 @@ async def test_long_papers_are_read_whole_and_answered_by_who_takes_over(cli: Cl
         assert planned["split_documents"] == len(LONG)
 
         process = await cli.start(*ASKED)
-        await cli.until(lambda: cli.rows(UNASKED) == [(0,)], seconds=3000)
+        await cli.until(lambda: cli.rows(ANSWERED) == [(planned["parts"],)], seconds=3000)
         process.send_signal(signal.SIGKILL)
         await process.communicate()
         read = cli.rows(READ)
