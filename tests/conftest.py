@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.documents.real_papers import Shelf
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("distllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("distllm")
 
 pytest.register_assert_rewrite("tests.store.store_kit", "tests.export.export_kit", "tests.workers.worker_kit")
 

@@ -1,5 +1,7 @@
 """All workers end together: who takes which paper."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,7 +53,17 @@ PACES = st.builds(
     question_tokens=st.just(50.0),
     answer_tokens=st.floats(1, 2000),
 )
-PLACES = st.lists(st.builds(Place, st.integers(1, 5), PACES, st.floats(0, 1000), st.booleans()), min_size=1, max_size=8)
+
+
+def _as_one_worker_each(places: list[Place]) -> list[Place]:
+    """The places of one worker have its one pace."""
+    paces = {each.worker_id: each.pace for each in places}
+    return [replace(each, pace=paces[each.worker_id]) for each in places]
+
+
+PLACES = st.lists(
+    st.builds(Place, st.integers(1, 5), PACES, st.floats(0, 1000), st.booleans()), min_size=1, max_size=8
+).map(_as_one_worker_each)
 PAPERS = st.lists(st.builds(Paper, st.integers(1, 50_000), st.integers(1, 20), st.integers(1, 60_000)), max_size=20)
 
 
