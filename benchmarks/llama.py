@@ -91,6 +91,11 @@ def _tokens(port: int, prompt: Prompt) -> list[int]:
     return tokens
 
 
+def tokens_of(port: int, prompt: Prompt) -> int:
+    """The tokens of a prompt with all that the model's template puts around it."""
+    return len(_tokens(port, prompt))
+
+
 def _common(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all begin with."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
