@@ -352,6 +352,16 @@ worker_models = _table(
     _real("load_seconds", null=True),
 )
 
+# What so many counts of a model's prompts have taught of its tokenizer (see `domain.factors`), by the name that it
+# answers with.
+model_tokens = _table(
+    "model_tokens",
+    Column("model", Text, primary_key=True),
+    _int("counts"),
+    _real("learnt_at"),
+    _text("factors"),
+)
+
 worker_metrics = _table(
     "worker_metrics",
     _id(),
