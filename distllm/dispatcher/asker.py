@@ -6,14 +6,14 @@ from random import Random
 
 from distllm.dispatcher.batch import Batch, released
 from distllm.dispatcher.hedges import Hedges
+from distllm.dispatcher.judge import Asked, Judge
 from distllm.dispatcher.seat import Seat
 from distllm.dispatcher.station import Station
 from distllm.dispatcher.stoppable import Stoppable
 from distllm.dispatcher.texts import Texts
 from distllm.domain.clock import Clock
-from distllm.domain.models import Call, Limits, Outcome
-from distllm.domain.policy import Refused, limits, proof, verdict
-from distllm.domain.tokens import fewest_sent
+from distllm.domain.models import Limits, Outcome
+from distllm.domain.policy import Refused, limits, verdict
 from distllm.store.attempts import Sent, Settlement
 from distllm.store.leases import Group, Lease
 
@@ -27,6 +27,7 @@ class Asker:
         stations: Sequence[Station],
         batch: Batch,
         hedges: Hedges,
+        judge: Judge,
         wake: Callable[[], None],
         *,
         me: int,
@@ -39,6 +40,7 @@ class Asker:
         self._stations = stations
         self._batch = batch
         self._hedges = hedges
+        self._judge = judge
         self._wake = wake
         self._me = me
         self._request_timeout = request_timeout
@@ -68,14 +70,16 @@ class Asker:
             decode_rate=rates.decode if rates else None,
         )
         sent = Sent(self._new_id(), lease, station.id, self._me, self._clock.now(), call.tokens)
+        asked = self._judge.asks(station, lease.reading_id, call, document=lease.template_id is not None)
         self._batch.sent.append(sent)
         station.begin(seat, lease)
         began = self._clock.ticks()
         seat.request = Stoppable()
-        outcome = await seat.request.wait(self._send(station, sent, call, bounds))
+        outcome = await seat.request.wait(self._send(sent, asked, bounds))
         if outcome is None:
             outcome = released(self._clock.ticks() - began)
         seat.request = None
+        outcome, proven = self._judge.judge(asked, outcome, offer)
         station.end(seat, group.model, outcome)
         self._hedges.ended(lease, seat, answered=outcome.error_class is None)
         now = self._clock.now()
@@ -88,25 +92,27 @@ class Asker:
             now=now,
             rng=self._rng,
         )
-        proven = proof(
-            read_tokens=outcome.usage.prompt_tokens,
-            fewest=fewest_sent(call),
-            needs=lease.needs,
-            max_tokens=call.max_tokens,
-            window=outcome.window or (offer.context_length if offer.window_told else None),
-        )
         others: tuple[int, ...] = ()
         if isinstance(judged, Refused):
             others = tuple(other.id for other in self._stations if other.may_have(group.model))
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
-    async def _send(self, station: Station, sent: Sent, call: Call, bounds: Limits) -> Outcome:
+    async def _send(self, sent: Sent, asked: Asked, bounds: Limits) -> Outcome:
         if sent.lease.number > 1:
             # It may be what coordinators die of: then the next one must find that it was in flight.
             recorded = self._unrecorded[sent.id] = asyncio.get_running_loop().create_future()
             self._wake()
             await recorded
-        return await station.worker.ask(call, bounds)
+        worker = asked.station.worker
+        if not self._judge.wants_count(asked):
+            return await worker.ask(asked.call, bounds)
+        async with asyncio.TaskGroup() as both:
+            # While the server reads, which takes it longer.
+            counting = both.create_task(worker.count(asked.call))
+            asking = both.create_task(worker.ask(asked.call, bounds))
+        if (count := counting.result()) is not None:
+            self._judge.counted(asked, count)
+        return asking.result()
 
     def _new_id(self) -> int:
         self._attempts += 1

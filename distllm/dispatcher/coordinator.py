@@ -9,6 +9,7 @@ from contextlib import suppress
 from random import Random
 
 from distllm.balancer.policies import Policy
+from distllm.dispatcher.judge import Judge
 from distllm.dispatcher.probes import Probe
 from distllm.dispatcher.samples import Samples
 from distllm.dispatcher.station import Station
@@ -18,6 +19,7 @@ from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
 from distllm.domain.events import Listener, to_all
 from distllm.store.database import Database
+from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, known_seats, read_last, register, retire, written
 from distllm.store.leases import reclaim
@@ -93,13 +95,14 @@ class Coordinator:
 
         Raises NoWorkerError if nobody could answer at first, StoreError if the database is broken.
         """
-        me, stations = await self._database.write(self._take_over)
+        me, stations, judge = await self._database.write(self._take_over)
         samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
         tell = self._tell if samples is None else to_all((self._tell, samples.observe))
         turns = self._turns = Turns(
             database=self._database,
             stations=stations,
             policy=self._policy,
+            judge=judge,
             me=me,
             request_timeout=self._request_timeout,
             max_retries=self._max_retries,
@@ -127,7 +130,7 @@ class Coordinator:
                 with suppress(StoreError):
                     await samples.step()
 
-    def _take_over(self, tx: Tx) -> tuple[int, list[Station]]:
+    def _take_over(self, tx: Tx) -> tuple[int, list[Station], Judge]:
         now = self._clock.now()
         me = register(tx, socket.gethostname(), os.getpid(), now)
         reclaim(tx, me, now)
@@ -148,7 +151,7 @@ class Coordinator:
                     known_seats(tx, worker_id),
                 )
             )
-        return me, stations
+        return me, stations, Judge(known_factors(tx), cached)
 
     async def _work(
         self,

@@ -10,6 +10,7 @@ from distllm.balancer.policies import Policy
 from distllm.dispatcher.asker import Asker
 from distllm.dispatcher.batch import Batch, announced
 from distllm.dispatcher.hedges import Hedges
+from distllm.dispatcher.judge import Judge
 from distllm.dispatcher.placing import Placing
 from distllm.dispatcher.seat import Seat
 from distllm.dispatcher.station import Station
@@ -21,6 +22,7 @@ from distllm.store.attempts import Settlement, record_sent
 from distllm.store.backlog import backlog
 from distllm.store.claims import claim
 from distllm.store.database import Database
+from distllm.store.factors import keep_factors
 from distllm.store.fleet import learn, note_work
 from distllm.store.leases import Group, Lease, release, release_strangers
 from distllm.store.results import settle
@@ -65,6 +67,7 @@ class Turns:
         database: Database,
         stations: Sequence[Station],
         policy: Policy,
+        judge: Judge,
         me: int,
         request_timeout: float,
         max_retries: int,
@@ -76,6 +79,7 @@ class Turns:
         self._database = database
         self._stations = {station.id: station for station in stations}
         self._policy = policy
+        self._judge = judge
         self._me = me
         self._seats_in_all = seats_in_all
         self._tell = listener
@@ -91,6 +95,7 @@ class Turns:
             stations,
             self._batch,
             self._hedges,
+            judge,
             self.wake,
             me=me,
             request_timeout=request_timeout,
@@ -184,6 +189,7 @@ class Turns:
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
         learnt = [(each.id, each.busy_seconds(), each.useful_seats, dict(each.rates)) for each in worked]
+        factors = self._judge.changed
         known_papers = self._papers
         placing = self._placing() if look_at_backlog or known_papers else None
 
@@ -197,6 +203,7 @@ class Turns:
                 note_work(tx, worker_id, busy, seats)
                 for model, rate in rates.items():
                     learn(tx, worker_id, model, rate, now)
+            keep_factors(tx, factors, now)
             suspect = next_suspect(tx, takers, now)
             if suspect is not None:
                 group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
@@ -220,6 +227,7 @@ class Turns:
         self._helping = None
         self._write_failed = False
         self._asker.recorded(batch.sent)
+        self._judge.kept(factors)
         if self._draining or any(lease.alone for group in groups for lease in group.leases):
             self._tell_of_suspects()
         if look_for_strangers:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, assert_never
 
+from distllm.domain.factors import Bounds
 from distllm.domain.models import ErrorClass, Limits, Outcome
 
 PREFILL_RATE_UNKNOWN = 50.0
@@ -61,6 +62,7 @@ class Failed:
 
 
 Verdict = Done | Again | Refused | Lost | Failed
+Proof = Literal["proven", "unproven"]
 
 
 def is_suspect(losses: int) -> bool:
@@ -123,13 +125,17 @@ def limits(
 
 
 def proof(
-    *, read_tokens: int | None, fewest: int, needs: int, max_tokens: int, window: int | None
-) -> Literal["proven", "unproven"]:
-    """Whether it is certain that a server read all that was sent.
+    *, read_tokens: int, bounds: Bounds | None, max_tokens: int, window: int | None, held: int, loss: float
+) -> Proof:
+    """Whether it is certain that a server read all that was sent; `bounds` are of its tokens, None if not known.
 
-    It is, if the whole need fits its window, by an upper estimate and by its own count of what it read, so
-    that it had no cause to cut, and the count is not below the `fewest` tokens that were sent.
+    It is not where the count is outside of the bounds, or where the whole need may not fit the `window`, whoever says
+    so: then there is cause to cut, and a small cut would not show. It is, if the server was proven to have `held` so
+    many tokens at once, or if the count is so high that not even the smallest `loss` can be missing.
     """
-    if read_tokens is None or window is None or max(needs, read_tokens + max_tokens) > window:
+    if bounds is None or not bounds.lower <= read_tokens <= bounds.upper:
         return "unproven"
-    return "proven" if read_tokens >= fewest else "unproven"
+    needs = bounds.upper + max_tokens
+    if window is not None and needs > window:
+        return "unproven"
+    return "proven" if needs <= held or read_tokens > bounds.upper - loss else "unproven"

@@ -55,6 +55,22 @@ class Worker(ABC):
     def health_endpoint(self) -> str:
         """The address that probes go to."""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the server has a tokenizer that can be asked, as far as is known."""
+        return False
+
+    async def count(self, call: Call) -> int | None:
+        """The tokens that the server would read for a call, its template's included; None where it does not tell.
+
+        Never raises for what a server does.
+        """
+        return None
+
+    async def count_tokens(self, text: str) -> int | None:
+        """The tokens of a text alone; None where the server does not tell. Never raises for what a server does."""
+        return None
+
     async def start(self) -> None:  # noqa: B027 - most servers run by themselves
         """Make the worker ready to be asked; calling it again does no harm.
 

@@ -137,10 +137,6 @@ class Sign(Enum):
     NOT_JSON = (BROKEN, "it sent what is not JSON: {said}")
     TOO_MUCH = (BROKEN, "it sent more than {megabytes:.0f} MB where a list of its models was asked for")
     WEB_PAGE = (BROKEN, "it answers with a web page: {said}")
-    CUT_INPUT = (
-        ErrorClass.CUT_INPUT,
-        "it read only {read} tokens of a prompt of about {sent}: its context window cut the text",
-    )
     SWALLOWED = (
         INPUT,
         "no text at all for a prompt of about {sent} tokens, of which its context window holds {window}",

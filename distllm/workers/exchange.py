@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 import aiohttp
 
 from distllm.domain.models import Call, Limits, Outcome, Usage
-from distllm.domain.tokens import fewest_sent
 from distllm.workers.deadline import Deadline
 from distllm.workers.errors import ServerError, Sign, Translator
 
@@ -133,15 +132,12 @@ class Answer:
 
     def fault(self, text: str, thinking: str | None, translator: Translator) -> ServerError | None:
         """Why the ended answer, with its `texts`, is none; None if it is one."""
-        call, read = self.call, self.usage.prompt_tokens
         if self.finish_reason is None:
             return translator.sign(Sign.NO_REASON)
-        if read and read < fewest_sent(call):
-            return translator.sign(Sign.CUT_INPUT, read=read, sent=call.tokens)
         if text:
             return None
         if thinking:
-            return translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or call.max_tokens)
+            return translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or self.call.max_tokens)
         return translator.sign(Sign.EMPTY)
 
 
@@ -215,10 +211,11 @@ async def _receive(
     clock = Deadline(min(end, loop.time() + limits.first_token))
     heard = False
     try:
-        body = request.body if len(request.body) < LARGE_BODY else io.BytesIO(request.body)
         async with (
             clock,
-            session.post(request.url, data=body, headers=request.headers, allow_redirects=False) as response,
+            session.post(
+                request.url, data=as_file(request.body), headers=request.headers, allow_redirects=False
+            ) as response,
         ):
             heard = True
             if response.status != 200:
@@ -257,6 +254,11 @@ def _silence(answer: Answer, limits: Limits, translator: Translator, *, over: bo
     if answer.first_token is None:
         return translator.sign(Sign.NO_FIRST_TOKEN, seconds=limits.first_token)
     return translator.sign(Sign.SILENT, seconds=limits.between_chunks)
+
+
+def as_file(body: bytes) -> bytes | io.BytesIO:
+    """The body of a request as aiohttp wants it."""
+    return body if len(body) < LARGE_BODY else io.BytesIO(body)
 
 
 async def read_some(response: aiohttp.ClientResponse, limit: int) -> bytes:

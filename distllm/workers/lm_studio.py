@@ -46,7 +46,7 @@ class LMStudioWorker(OpenAIWorker):
     async def ask(self, call: Call, limits: Limits) -> Outcome:
         """Ask one question and wait for the whole answer; see `Worker.ask`."""
         outcome = await super().ask(call, limits)
-        heard = outcome.error_class in (None, ErrorClass.INPUT, ErrorClass.CUT_INPUT)
+        heard = outcome.error_class in (None, ErrorClass.INPUT)
         known = self._offered.get(call.model)
         if not heard or (known and known.window_told) or call.model in self._looked_at:
             return outcome

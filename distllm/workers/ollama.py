@@ -94,7 +94,7 @@ class OllamaWorker(Worker):
         request = Request(self.api_endpoint, headers, splice(call, self._fields(call), raw=self._raw))
         parser = _Parser(self._translator, cold=self._is_new(call.system), counts_cached=self._counts_cached)
         outcome = await converse(self._session, request, parser, call, limits, self._translator)
-        if not may_load or outcome.error_class not in (None, ErrorClass.INPUT, ErrorClass.CUT_INPUT):
+        if not may_load or outcome.error_class not in (None, ErrorClass.INPUT):
             return outcome
         return replace(outcome, window=await self._window_met(call.model))
 

@@ -1,5 +1,6 @@
 """Any server that speaks OpenAI's API: llama.cpp, mlx-lm, vLLM, LM Studio's /v1, and many more."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from distllm.workers.told import count, fields, seconds, text
 if TYPE_CHECKING:
     import aiohttp
 
+COUNT_SECONDS = 5.0
+"""How long a server may take to count; it does so beside the requests that it answers."""
+
 FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length", "max_tokens": "length"}
 
 
@@ -27,6 +31,7 @@ class OpenAIWorker(Worker):
 
     def __init__(self, spec: WorkerSpec, session: "aiohttp.ClientSession") -> None:
         super().__init__(spec, session)
+        self._has_tokenizer = False
         self._connect(self.identity, spec.api_key)
 
     def _connect(self, base: str, api_key: str | None) -> None:
@@ -61,6 +66,37 @@ class OpenAIWorker(Worker):
         """What translates the answer to `call`."""
         return OpenAIParser(self._translator)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether this is llama.cpp's server, which can be asked."""
+        return self._has_tokenizer
+
+    async def count(self, call: Call) -> int | None:
+        """Ask llama.cpp's server what it would read; see `Worker.count`."""
+        if not self._has_tokenizer:
+            return None
+        if self._raw:
+            asked = json.loads(request_body(call, raw=True))["prompt"]
+            return await self._tokens_of(asked, add_special=True)
+        body = request_body(call, raw=False, extra=self.spec.extra)
+        told = fields(await self._server.ask_in_time(COUNT_SECONDS, "/v1/chat/completions/input_tokens", body))
+        return self._told(count(told.get("input_tokens")))
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Ask llama.cpp's server for the tokens of a text; see `Worker.count_tokens`."""
+        return await self._tokens_of(text, add_special=False) if self._has_tokenizer else None
+
+    async def _tokens_of(self, text: str, *, add_special: bool) -> int | None:
+        body = json.dumps({"content": text, "add_special": add_special}).encode()
+        told = fields(await self._server.ask_in_time(COUNT_SECONDS, "/tokenize", body))
+        tokens = told.get("tokens")
+        return self._told(len(tokens) if isinstance(tokens, list) else None)
+
+    def _told(self, tokens: int | None) -> int | None:
+        """What was told; who does not tell it is not asked again before the next probe."""
+        self._has_tokenizer = tokens is not None
+        return tokens
+
     async def probe(self, timeout: float = 5.0) -> Health:  # noqa: ASYNC109 - the promise is to return, not to raise
         """List the models, and on llama.cpp ask for the slots; see `Worker.probe`.
 
@@ -80,7 +116,7 @@ class OpenAIWorker(Worker):
             return Health(
                 False, error=f"{self.identity}: is Ollama, which cuts long prompts here; give it type 'ollama'"
             )
-        llama = "llamacpp" in owners
+        llama = self._has_tokenizer = "llamacpp" in owners
         slots = count(fields(await self._server.ask_if_told("/props")).get("total_slots")) if llama else None
         return self._health(models, llama, slots)
 

@@ -104,10 +104,12 @@ class Bench:
         keep_samples: bool = False,
         request_timeout: float = 30.0,
         clock: Clock | None = None,
+        context_length: int | None = None,
     ) -> AsyncIterator[Coordinator]:
-        """A coordinator with one worker for each server."""
+        """A coordinator with one worker for each server; `context_length` is configured for all of them."""
         async with open_session() as session:
-            workers = [make_worker(_spec(f"w{i}", server), session) for i, server in enumerate(servers)]
+            specs = [_spec(f"w{i}", server, context_length) for i, server in enumerate(servers)]
+            workers = [make_worker(spec, session) for spec in specs]
             yield Coordinator(
                 self.database,
                 [(worker, seats) for worker in workers],
@@ -151,9 +153,9 @@ class Bench:
         assert self.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def _spec(name: str, server: FakeServer) -> WorkerSpec:
+def _spec(name: str, server: FakeServer, context_length: int | None) -> WorkerSpec:
     kind = WorkerType(server.kind) if server.kind in list(WorkerType) else WorkerType.OPENAI
-    return WorkerSpec(name=name, type=kind, host=server.host, port=server.port)
+    return WorkerSpec(name=name, type=kind, host=server.host, port=server.port, context_length=context_length)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.dispatcher.movable import MovableLoop, run_movable
 from tests.fakes.behaviour import HANGS, STALLS, Behaviour, Ending
 from tests.fakes.server import FakeServer
 
-LONG_PAPER = "words " * 33_300
+LONG_PAPER = "words " * 29_800
 """About 40,000 tokens by the estimate."""
 
 Steps = Callable[[MovableLoop, FakeServer], Awaitable[None]]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distllm.domain.factors import Bounds
 from distllm.domain.models import ErrorClass, Limits, Outcome, Usage
 from distllm.domain.policy import (
     BACKOFF_SECONDS,
@@ -122,19 +123,22 @@ def test_the_limits_of_a_call_are_those_that_were_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "fewest", "needs", "window", "said"),
+    ("read", "bounds", "window", "held", "said"),
     [
-        (1000, 700, 1500, 8192, "proven"),
-        (700, 700, 1500, 8192, "proven"),
-        (699, 700, 1500, 8192, "unproven"),
-        (1000, 700, 1500, 1500, "proven"),
-        (1000, 700, 1501, 1500, "unproven"),
-        (1450, 700, 1500, 1500, "unproven"),
-        (None, 700, 1500, 8192, "unproven"),
-        (1000, 700, 1500, None, "unproven"),
+        pytest.param(1000, (900, 1100), 8192, 0, "proven", id="more is read than a loss of a tenth would leave"),
+        pytest.param(990, (900, 1100), 8192, 0, "unproven", id="a tenth may be missing"),
+        pytest.param(990, (900, 1100), 8192, 1200, "proven", id="it has held as much before"),
+        pytest.param(990, (900, 1100), 8192, 1199, "unproven", id="it has held almost as much before"),
+        pytest.param(899, (900, 1100), 8192, 2000, "unproven", id="fewer than the bounds allow"),
+        pytest.param(1101, (900, 1100), 8192, 2000, "unproven", id="more than the bounds allow"),
+        pytest.param(1100, (900, 1100), 1200, 0, "proven", id="it fits its window"),
+        pytest.param(1100, (900, 1100), 1199, 0, "unproven", id="it may not fit its window"),
+        pytest.param(1100, (900, 1100), None, 0, "proven", id="nobody knows its window"),
+        pytest.param(1100, None, 8192, 2000, "unproven", id="nothing is known of its tokenizer"),
     ],
 )
 def test_what_was_read_is_proven_only_by_figures(
-    read: int | None, fewest: int, needs: int, window: int | None, said: str
+    read: int, bounds: tuple[int, int] | None, window: int | None, held: int, said: str
 ) -> None:
-    assert proof(read_tokens=read, fewest=fewest, needs=needs, max_tokens=100, window=window) == said
+    between = None if bounds is None else Bounds(*bounds, floor=0)
+    assert proof(read_tokens=read, bounds=between, max_tokens=100, window=window, held=held, loss=110) == said

@@ -25,6 +25,30 @@ class Ending(Enum):
     """Tokens for ever."""
 
 
+class Cut(Enum):
+    """What a server reads of a prompt that its window does not hold, where it does not refuse it."""
+
+    HALF = auto()
+    """Half of the window, as Ollama does."""
+    TENTH = auto()
+    """All but a tenth."""
+    MESSAGES = auto()
+    """All but the earliest messages after the system's, as many as it takes; but the last in any case."""
+    SWALLOWS = auto()
+    """Nothing, and the answer is an empty text."""
+
+
+class Caching(Enum):
+    """What a server's count of a prompt says of the part that it had cached."""
+
+    TOLD = auto()
+    """That is counted, and told."""
+    COUNTED = auto()
+    """That is counted."""
+    LEFT_OUT = auto()
+    """That is not counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Behaviour:
     """What happens to one request, in the order of the fields. Times are seconds."""

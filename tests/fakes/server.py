@@ -4,14 +4,18 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 from aiohttp import web
 
-from tests.fakes.behaviour import GOOD, Behaviour, Ending
+from tests.fakes.behaviour import GOOD, Behaviour, Caching, Cut, Ending
 from tests.fakes.kinds import kind_of
 from tests.fakes.slots import Slot, Slots, tokenize
 from tests.fakes.stream import Seen, abort
+
+OWN = -1
+"""A fake that tells the window that it has."""
 
 
 class FakeServer:
@@ -32,6 +36,10 @@ class FakeServer:
     requests had loaded. `version` decides what an older one does differently. `thinks` are the words that a
     thinking model thinks before each answer. `renders` tells Ollama's models with a renderer of Ollama's own,
     whose prompts are cut, from those that are refused.
+
+    `tells` is the window that it tells, by default its own, None to tell none; `cuts` what it does with what its own
+    does not hold, where it does not refuse it; `caching` what its counts say of what was cached. llama.cpp's has a
+    tokenizer, unless `tokenizes` is false; `counts` are the requests to it.
     """
 
     def __init__(
@@ -54,6 +62,10 @@ class FakeServer:
         version: str | None = None,
         thinks: str | None = None,
         renders: bool = True,
+        tells: int | None = OWN,
+        cuts: Cut | None = None,
+        caching: Caching = Caching.TOLD,
+        tokenizes: bool = True,
         answer: Callable[[Seen], str] | None = None,
         on_request: Callable[[Seen], None] | None = None,
     ) -> None:
@@ -75,6 +87,10 @@ class FakeServer:
         self.thinks = thinks
         self.renders = renders
         self.overflow_is_told = True
+        self.cuts = cuts
+        self.caching = caching
+        self.tokenizes = tokenizes
+        self.counts = 0
         self.loads: list[tuple[str, int]] = []
         self.aborted_loads = 0
         self.shown = 0
@@ -84,6 +100,7 @@ class FakeServer:
         self.probe_status = 200
         self.probe_hangs = False
         self.ps_hangs = False
+        self._tells = tells
         self._on_request = on_request
         self._script: deque[Behaviour] = deque()
         self._by_text: dict[str, Behaviour] = {}
@@ -97,6 +114,28 @@ class FakeServer:
     def connections(self) -> int:
         """How many connections brought the requests for answers."""
         return len(self._ports)
+
+    @property
+    def told_context(self) -> int | None:
+        """The window that it tells, None if it tells none."""
+        return self.context if self._tells == OWN else self._tells
+
+    def read_of(self, seen: Seen, tokens: int, window: int) -> int | None:
+        """How many of the tokens of a prompt are read, None where it is refused."""
+        if tokens < window:
+            return int(tokens * seen.behaviour.prompt_share)
+        match self.cuts:
+            case None:
+                return None
+            case Cut.HALF:
+                return window // 2 + 2
+            case Cut.TENTH:
+                return int(0.9 * tokens)
+            case Cut.MESSAGES:
+                return _without_earliest(seen.body, window)
+            case Cut.SWALLOWS:
+                seen.behaviour = replace(seen.behaviour, answer="", usage=False)
+                return tokens
 
     @property
     def url(self) -> str:
@@ -191,6 +230,7 @@ class FakeServer:
         behaviour = next((each for text, each in self._by_text.items() if text in system + question), None)
         behaviour = behaviour or (self._script.popleft() if self._script else self._always)
         seen = Seen(request.path, dict(request.headers), body, system, question, behaviour)
+        seen.caching = self.caching
         seen.prefill = self.seconds_per_prompt_token or seen.prefill
         seen.decode = self.seconds_per_token or seen.decode
         self.requests.append(seen)
@@ -219,7 +259,7 @@ class FakeServer:
             return web.Response(status=b.status, body=raw, content_type=b.content_type)
         if not self.allowed(request):
             return self._own.wrong_key()
-        tokens = tokenize(_all_text(seen.body))
+        tokens = tokenize(all_text(seen.body))
         refused = await self._own.admit(request, seen, tokens)
         if refused is not None:
             return refused
@@ -271,7 +311,17 @@ def _parts(body: dict[str, Any]) -> tuple[str, str]:
     return texts.get("system", ""), texts.get("user", "")
 
 
-def _all_text(body: dict[str, Any]) -> str:
+def _without_earliest(body: dict[str, Any], window: int) -> int:
+    """The tokens that are left once so many of the earliest messages after the system's are dropped as it takes."""
+    messages = body.get("messages") or [{"role": "user", "content": body.get("prompt", "")}]
+    system = [message for message in messages[:-1] if message["role"] == "system"]
+    others = [message for message in messages if message not in system]
+    while len(others) > 1 and len(tokenize(all_text({"messages": system + others}))) >= window:
+        others.pop(0)
+    return len(tokenize(all_text({"messages": system + others})))
+
+
+def all_text(body: dict[str, Any]) -> str:
     """Everything that the server has to read."""
     if "messages" not in body:
         return str(body.get("prompt", ""))

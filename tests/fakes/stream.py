@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.behaviour import Behaviour, Ending
+from tests.fakes.behaviour import Behaviour, Caching, Ending
 
 
 @dataclass(slots=True)
@@ -29,6 +29,7 @@ class Seen:
     """The context window that it met, where requests may choose one."""
     templated: bool = False
     """Whether Ollama put its template around the prompt."""
+    caching: Caching = Caching.TOLD
     slot: int | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -166,6 +167,9 @@ class EventWriter(Writer):
         seen = self._seen
         cached = min(seen.cached_tokens, seen.prompt_tokens)
         computed = seen.prompt_tokens - cached
+        if seen.caching is not Caching.TOLD:
+            counted = seen.prompt_tokens if seen.caching is Caching.COUNTED else computed
+            return {"usage": {"prompt_tokens": counted, "completion_tokens": seen.sent_tokens}}
         usage = {
             "prompt_tokens": seen.prompt_tokens,
             "completion_tokens": seen.sent_tokens,
@@ -178,14 +182,10 @@ class EventWriter(Writer):
 class LineWriter(Writer):
     """Ollama's lines of JSON: no headers before the first token, no pings; the last line tells everything.
 
-    `told` is false for the version that counts no cached tokens. `NO_DONE` ends with `done: false`.
+    `NO_DONE` ends with `done: false`.
     """
 
     content_type = "application/x-ndjson"
-
-    def __init__(self, request: web.Request, seen: Seen, *, told: bool) -> None:
-        super().__init__(request, seen)
-        self._told = told
 
     async def open(self) -> None:
         pass
@@ -230,7 +230,7 @@ class LineWriter(Writer):
         costs = {
             "total_duration": 2_000_000 * computed + 10_000_000 * seen.sent_tokens,
             "load_duration": round(1e9 * seen.load),
-            "prompt_eval_count": seen.prompt_tokens if self._told else computed,
+            "prompt_eval_count": computed if seen.caching is Caching.LEFT_OUT else seen.prompt_tokens,
             "prompt_eval_duration": round(1e9 * seen.prefill * computed),
             "eval_count": seen.sent_tokens,
             "eval_duration": round(1e9 * seen.decode * seen.sent_tokens),

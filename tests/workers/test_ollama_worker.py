@@ -161,13 +161,6 @@ async def test_a_prompt_that_does_not_fit_is_refused_and_never_cut(
     assert turned.error_class is ErrorClass.INPUT
 
 
-async def test_a_server_too_old_to_refuse_is_caught_by_its_count(session: aiohttp.ClientSession) -> None:
-    async with ollama() as server:
-        server.behave(behaviour.HALVED)
-        outcome = await worker(server, session).ask(long_call(600), LIMITS)
-    assert outcome.error_class is ErrorClass.CUT_INPUT
-
-
 async def test_the_version_that_counts_no_cached_tokens_is_not_believed(session: aiohttp.ClientSession) -> None:
     async with ollama(version="0.30.0") as server:
         asked = worker(server, session)

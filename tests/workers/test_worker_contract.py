@@ -68,7 +68,6 @@ WRONG: dict[str, tuple[Behaviour, ErrorClass, str]] = {
     "slow drip": (b.DRIPS, ErrorClass.BROKEN, "no end of the answer"),
     "tokens without end": (b.ENDLESS, ErrorClass.BROKEN, "beyond the 12 tokens"),
     "line without end": (Behaviour(padding=5 * 2**20), ErrorClass.BROKEN, "line without end"),
-    "half the prompt read": (b.HALVED, ErrorClass.CUT_INPUT, "tokens of a prompt"),
     "not JSON": (Behaviour(body=b"data: {nonsense\n\n"), ErrorClass.BROKEN, "not JSON"),
     "odd JSON": (Behaviour(body=b'data: {"choices": [[]], "usage": 7}\n\n'), ErrorClass.BROKEN, "end marker"),
     "odd lines of JSON": (Behaviour(body=b'{"message": [], "done": "yes"}\n'), ErrorClass.BROKEN, "end marker"),

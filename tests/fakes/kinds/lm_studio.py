@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fakes.behaviour import Caching
 from tests.fakes.kinds.kind import error
 from tests.fakes.kinds.openai import OpenAI
 from tests.fakes.stream import EventWriter, Seen, Writer
@@ -47,8 +48,9 @@ class LMStudio(OpenAI):
             server.loaded = (*server.loaded, asked)
             server.loads.append((asked, server.context))
             seen.model = asked
-        seen.prompt_tokens = int(len(tokens) * seen.behaviour.prompt_share)
-        if len(tokens) < server.context:
+        read = server.read_of(seen, len(tokens), server.context)
+        if read is not None:
+            seen.prompt_tokens = read
             return None
         return await self._overflow(request, seen, len(tokens))
 
@@ -84,7 +86,9 @@ class LMStudio(OpenAI):
     async def _list_v1(self, request: web.Request) -> web.Response:
         if not self.server.allowed(request):
             return self.wrong_key()
-        config = {"context_length": self.server.context, "eval_batch_size": 512, "parallel": self.server.slot_count}
+        told = self.server.told_context
+        config = {"eval_batch_size": 512, "parallel": self.server.slot_count}
+        config |= {"context_length": told} if told else {}
         models: list[dict[str, Any]] = [
             {
                 "type": "llm",
@@ -114,7 +118,7 @@ class LMStudio(OpenAI):
                 "state": "loaded" if name in self.server.loaded else "not-loaded",
                 "max_context_length": 4 * self.server.context,
             }
-            | ({"loaded_context_length": self.server.context} if name in self.server.loaded else {})
+            | ({"loaded_context_length": self.server.told_context} if name in self.server.loaded else {})
             for name in self.server.models
         ]
         embedding = {"id": "text-embedding-nomic-embed-text-v1.5", "type": "embeddings", "state": "not-loaded"}
@@ -132,6 +136,8 @@ class _Writer(EventWriter):
         if not self._usage_wanted:
             return {}
         read, written = self._seen.prompt_tokens, self._seen.sent_tokens
+        if self._seen.caching is Caching.LEFT_OUT:
+            read -= min(self._seen.cached_tokens, read)
         return {"usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}}
 
 

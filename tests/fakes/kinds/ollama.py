@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fakes.behaviour import Caching
 from tests.fakes.kinds.kind import Kind, error
 from tests.fakes.kinds.openai import too_long
 from tests.fakes.slots import Slots, tokenize
@@ -61,21 +62,30 @@ class Ollama(Kind):
         seen.templated = seen.path == "/api/chat" or not body.get("raw")
         read = self._fit(seen, len(tokens), window)
         seen.prompt_tokens = int(read * seen.behaviour.prompt_share)
-        if read >= window:
+        if self.server.cuts is not None:
+            # Who knows the field that forbids it?
+            seen.prompt_tokens = self.server.read_of(seen, len(tokens), window) or 0
+        elif read >= window:
             seen.ended = "failed"
             # What llama-server says, as a string.
             return error(400, json.dumps({"error": too_long(read, window)}))
         return None
 
     def writer(self, request: web.Request, seen: Seen) -> Writer:
-        return LineWriter(request, seen, told=self.server.version != "0.30.0")
+        if self.server.version == "0.30.0":
+            seen.caching = Caching.LEFT_OUT
+        return LineWriter(request, seen)
 
     def room(self, seen: Seen) -> int:
         options = seen.body.get("options") or {}
         room = int(options.get("num_predict", -1))
         if room < 0:
             room = 10 * seen.window
-        return room if seen.body.get("shift") is not False else min(room, seen.window - seen.prompt_tokens)
+        return (
+            room
+            if self.server.cuts or seen.body.get("shift") is not False
+            else min(room, seen.window - seen.prompt_tokens)
+        )
 
     def thoughts(self, seen: Seen) -> str:
         thinks = self.server.thinks if seen.body.get("think") is not False and seen.templated else None
@@ -93,6 +103,9 @@ class Ollama(Kind):
         """Have the model loaded as the request wants it; return its window. A client that leaves aborts it."""
         server = self.server
         window = int((body.get("options") or {}).get("num_ctx") or server.context)
+        if server.told_context not in (None, server.context):
+            # It says that it has what it was asked for.
+            window = server.context
         wanted = min(window, 4 * server.context), body.get("shift") is not False
         async with self._loading:
             if self._runners.get(name) != wanted:
@@ -133,10 +146,16 @@ class Ollama(Kind):
         if self.server.ps_hangs:
             await asyncio.Event().wait()
         loaded = [
-            {**self._entry(name), "expires_at": "2026-01-01T00:00:00Z", "context_length": window}
+            {**self._entry(name), "expires_at": "2026-01-01T00:00:00Z", **self._window_told(window)}
             for name, (window, _) in self._runners.items()
         ]
         return web.json_response({"models": loaded})
+
+    def _window_told(self, window: int) -> dict[str, int]:
+        told = self.server.told_context
+        if told is None:
+            return {}
+        return {"context_length": window if told == self.server.context else told}
 
     async def _show(self, request: web.Request) -> web.Response:
         self.server.shown += 1

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.fakes.kinds.kind import Kind, error
+from tests.fakes.slots import tokenize
 from tests.fakes.stream import EventWriter, Seen, Writer
 
 
@@ -25,17 +26,20 @@ class OpenAI(Kind):
         if self.server.kind == "llamacpp":
             app.router.add_get("/props", self._props)
             app.router.add_get("/slots", self._slots)
+            if self.server.tokenizes:
+                app.router.add_post("/tokenize", self._tokenize)
+                app.router.add_post("/v1/chat/completions/input_tokens", self._count)
 
     def wrong_key(self) -> web.Response:
         return error(401, {"message": "Invalid API Key", "type": "authentication_error", "code": 401})
 
     async def admit(self, request: web.Request, seen: Seen, tokens: list[str]) -> web.StreamResponse | None:
-        context = self.server.context
-        seen.prompt_tokens = int(len(tokens) * seen.behaviour.prompt_share)
-        if len(tokens) < context:
+        read = self.server.read_of(seen, len(tokens), self.server.context)
+        if read is not None:
+            seen.prompt_tokens = read
             return None
         seen.ended = "failed"
-        return error(400, too_long(len(tokens), context))
+        return error(400, too_long(len(tokens), self.server.context))
 
     def writer(self, request: web.Request, seen: Seen) -> Writer:
         return EventWriter(request, seen, self.server.model)
@@ -46,10 +50,11 @@ class OpenAI(Kind):
     def entry(self, name: str) -> dict[str, Any]:
         """One model in the list."""
         own: dict[str, Any] = {"id": name, "object": "model", "owned_by": self.server.kind}
+        told = self.server.told_context
         if self.server.kind == "llamacpp":
-            own["meta"] = {"n_ctx": self.server.context, "n_ctx_train": 4 * self.server.context}
-        elif self.server.kind == "vllm":
-            own["max_model_len"] = self.server.context
+            own["meta"] = {"n_ctx_train": 4 * self.server.context} | ({"n_ctx": told} if told else {})
+        elif self.server.kind == "vllm" and told:
+            own["max_model_len"] = told
         return own
 
     def listed(self) -> tuple[str, ...]:
@@ -70,6 +75,20 @@ class OpenAI(Kind):
 
     async def _props(self, _: web.Request) -> web.Response:
         return web.json_response({"total_slots": self.server.slot_count, "model_alias": self.server.model})
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        self.server.counts += 1
+        if not self.server.allowed(request):
+            return self.wrong_key()
+        tokens = tokenize((await request.json())["content"])
+        return web.json_response({"tokens": list(range(len(tokens)))})
+
+    async def _count(self, request: web.Request) -> web.Response:
+        self.server.counts += 1
+        if not self.server.allowed(request):
+            return self.wrong_key()
+        text = "\n".join(message["content"] for message in (await request.json())["messages"])
+        return web.json_response({"object": "response.input_tokens", "input_tokens": len(tokenize(text))})
 
     async def _slots(self, _: web.Request) -> web.Response:
         await asyncio.sleep(0)
