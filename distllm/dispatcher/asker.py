@@ -70,7 +70,7 @@ class Asker:
             decode_rate=rates.decode if rates else None,
         )
         sent = Sent(self._new_id(), lease, station.id, self._me, self._clock.now(), call.tokens)
-        asked = self._judge.asks(station, lease.reading_id, call, document=lease.template_id is not None)
+        asked = self._judge.asks(station, sent, call, document=lease.template_id is not None)
         self._batch.sent.append(sent)
         station.begin(seat, lease)
         began = self._clock.ticks()

@@ -6,6 +6,7 @@ show; or of a prompt shorter than one that the same server was proven to have re
 what it had cached may leave that out of its count: too small a count accuses it of a cut only by what is surely new.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from distllm.domain.factors import UNLEARNT, Bounds, Factors
 from distllm.domain.models import Call, ErrorClass, Offer, Outcome
 from distllm.domain.policy import Proof, proof
 from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of, texts_of
+from distllm.store.attempts import Sent
 
 K = TypeVar("K")
 
@@ -36,18 +38,29 @@ MOST_READINGS = 10_000
 
 MOST_MODELS = 1_000
 
+MOST_DOUBTS = 2_000
+"""How many answers of a model are looked at again once more is known of it."""
+
+OFTEN = 8
+"""They are looked at after each of so many counts, and then after so many more each time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request as it was sent: its texts, what they are made of, and what the question and the turns alone are."""
 
     station: Station
-    reading_id: int
+    sent: Sent
     document: bool
     call: Call
     texts: Texts
     parts: Makeup
     own: Makeup
+
+    @property
+    def reading_id(self) -> int:
+        """The reading that is asked about."""
+        return self.sent.lease.reading_id
 
     @property
     def key(self) -> tuple[int, str, int]:
@@ -68,6 +81,27 @@ class _Known:
     exact: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is kept of an answer that is not proven, in case that more is known of its model later.
+
+    `read` are the tokens that were counted, `told` says that those are the cached ones too; `fewest` is what the texts
+    are at least, `least` the fewest tokens of an earlier message, None where there is none.
+    """
+
+    sent: Sent
+    key: tuple[int, str, int]
+    offer: Offer
+    window: int | None
+    max_tokens: int
+    parts: Makeup
+    own: Makeup
+    read: int
+    told: bool
+    fewest: int
+    least: int | None
+
+
 class Judge:
     """Judges answers by their counts, and learns from them.
 
@@ -83,27 +117,29 @@ class Judge:
         self._learnt: dict[tuple[str, int], None] = {}
         self._held: dict[tuple[int, Offer], int] = {}
         self._leaves_out: dict[int, bool] = {}
+        self._doubts: dict[str, deque[_Read]] = {}
+        self._proven: list[Sent] = []
 
     @property
-    def changed(self) -> dict[str, Factors]:
-        """What was learnt of models and is not yet written."""
-        return dict(self._changed)
+    def news(self) -> tuple[dict[str, Factors], list[Sent]]:
+        """What is not yet written: what was learnt of models, and the answers that are proven by that."""
+        return dict(self._changed), list(self._proven)
 
-    def kept(self, factors: Mapping[str, Factors]) -> None:
+    def written(self, factors: Mapping[str, Factors], proven: Sequence[Sent]) -> None:
         """These are written."""
         for model, each in factors.items():
             if self._changed.get(model) is each:
                 del self._changed[model]
+        del self._proven[: len(proven)]
 
-    def asks(self, station: Station, reading_id: int, call: Call, *, document: bool) -> Asked:
+    def asks(self, station: Station, sent: Sent, call: Call, *, document: bool) -> Asked:
         """A request is about to be sent; its texts are a document's, or a batch's."""
         texts = texts_of(call)
         own = makeup_of(texts[1:] if call.system else texts)
-        asked = Asked(station, reading_id, document, call, texts, makeup_of(texts), own)
         if station.id not in self._recent:
             self._recent[station.id] = Recent(self._read_before.get(station.id, ()))
         self._recent[station.id].add(texts)
-        return asked
+        return Asked(station, sent, document, call, texts, makeup_of(texts), own)
 
     def wants_count(self, asked: Asked) -> bool:
         """Whether the server's tokenizer is to count this: once for each reading."""
@@ -111,51 +147,84 @@ class Judge:
 
     def counted(self, asked: Asked, count: int) -> None:
         """The server's tokenizer has counted a request."""
-        self._keep(asked, _Known(count, asked.own, whole=True, exact=True))
+        self._keep(asked.key, _Known(count, asked.own, whole=True, exact=True))
 
     def judge(self, asked: Asked, outcome: Outcome, offer: Offer) -> tuple[Outcome, Proof]:
         """The outcome as it stands once what was read is compared with what was sent, and what is proven.
 
         `offer` is what was known of the model and its window when it was asked.
         """
-        read = outcome.usage.prompt_tokens
-        if outcome.error_class is not None or read is None:
+        if outcome.error_class is not None or outcome.usage.prompt_tokens is None:
             return outcome, "unproven"
-        model = outcome.model or asked.call.model
-        factors, known = self._factors.get(model), self._known.get(asked.key)
-        cached = outcome.usage.cached_tokens
-        told = cached is not None and cached <= read
-        bounds = _bounds(asked, factors, known, told=told)
-        if read < bounds.floor:
-            sure = bounds.floor if told else self._floor_of_new(asked, factors)
-            if read < sure:
-                return _cut(asked, outcome, read, sure), "unproven"
+        model, read = outcome.model or asked.call.model, _read(asked, outcome, offer)
+        floor = self._bounds(model, read).floor
+        if read.read < floor:
+            least = floor if read.told else self._floor_of_new(asked, model)
+            if read.read < least:
+                return _cut(asked, outcome, read.read, least), "unproven"
             self._leaves_out[asked.station.id] = True
             return outcome, "unproven"
-        window = outcome.window or offer.context_length
-        held = self._held.get((asked.station.id, offer), 0)
-        proven = proof(
-            read_tokens=read,
-            bounds=bounds if factors is not None or (known is not None and known.whole) else None,
-            max_tokens=asked.call.max_tokens,
-            window=window,
-            held=held,
-            loss=_least_loss(asked, bounds),
-        )
-        whole = proven == "proven"
-        if whole:
-            self._held[asked.station.id, offer] = max(held, read + asked.call.max_tokens)
-        exact = known is not None and known.exact
-        if told or self._counts_all(asked):
-            if known is None or (whole and not known.whole):
-                self._keep(asked, _Known(read, asked.own, whole))
-            if exact or (window is not None and 2 * max(asked.call.tokens, read) <= window):
-                self._learn(model, asked, read)
+        proven = self._prove(model, read)
+        if read.told or self._counts_all(asked):
+            known = self._known.get(read.key)
+            if known is None:
+                known = _Known(read.read, read.own, whole=proven == "proven")
+                self._keep(read.key, known)
+            if known.exact or (read.window is not None and 2 * max(asked.call.tokens, read.read) <= read.window):
+                self._learn(model, read)
+        if proven == "unproven":
+            self._doubts.setdefault(model, deque(maxlen=MOST_DOUBTS)).append(read)
         return outcome, proven
 
-    def _floor_of_new(self, asked: Asked, factors: Factors | None) -> int:
+    def _bounds(self, model: str, read: _Read) -> Bounds:
+        """Bounds of a request's tokens, by all that is known of its model and its reading.
+
+        What was counted of the reading bounds it from below in any case, since so much of it is there, but accuses
+        nobody whose count may leave out what was cached; from above, if it was all.
+        """
+        factors, known = self._factors.get(model), self._known.get(read.key)
+        bounds = (factors or UNLEARNT).bounds(read.parts, read.fewest)
+        if factors is None:
+            bounds = replace(bounds, lower=read.fewest, floor=read.fewest)
+        if known is None:
+            return bounds
+        near = (factors or UNLEARNT).beside(known.count, known.own, read.own)
+        lower = near.lower if known.whole else max(bounds.lower, near.lower)
+        upper = near.upper if known.whole else bounds.upper
+        return Bounds(lower, max(lower, upper), max(bounds.floor, near.floor) if read.told else bounds.floor)
+
+    def _prove(self, model: str, read: _Read) -> Proof:
+        """What is proven of an answer; what is read whole shows that its server holds as much, and what its text is."""
+        known, place = self._known.get(read.key), (read.key[0], read.offer)
+        bounds, held = self._bounds(model, read), self._held.get(place, 0)
+        loss = LEAST_LOSS * bounds.upper
+        proven = proof(
+            read_tokens=read.read,
+            bounds=bounds if model in self._factors or (known is not None and known.whole) else None,
+            max_tokens=read.max_tokens,
+            window=read.window,
+            held=held,
+            loss=loss if read.least is None else min(loss, read.least),
+        )
+        if proven == "proven":
+            self._held[place] = max(held, read.read + read.max_tokens)
+            if known is not None and not known.whole:
+                self._keep(read.key, _Known(read.read, read.own, whole=True))
+        return proven
+
+    def _look_again(self, model: str) -> None:
+        """Try the answers that are not proven by what is known now; what proves one may prove another."""
+        while doubts := self._doubts.get(model):
+            left = deque((read for read in doubts if self._prove(model, read) == "unproven"), maxlen=MOST_DOUBTS)
+            if len(left) == len(doubts):
+                return
+            still = {id(read) for read in left}
+            self._proven += [read.sent for read in doubts if id(read) not in still]
+            self._doubts[model] = left
+
+    def _floor_of_new(self, asked: Asked, model: str) -> int:
         """The fewest tokens of what the server cannot have cached."""
-        beginning = self._beginning(asked)
+        beginning, factors = self._beginning(asked), self._factors.get(model)
         fewest = _fewest(asked.texts) - _fewest(beginning)
         if factors is None:
             return fewest
@@ -173,45 +242,41 @@ class Judge:
         recent = self._recent[asked.station.id]
         return recent.may_be_cached(asked.reading_id, asked.texts, document=asked.document)
 
-    def _keep(self, asked: Asked, known: _Known) -> None:
+    def _keep(self, key: tuple[int, str, int], known: _Known) -> None:
         _forget_oldest(self._known)
-        self._known[asked.key] = known
+        self._known[key] = known
 
-    def _learn(self, model: str, asked: Asked, read: int) -> None:
+    def _learn(self, model: str, read: _Read) -> None:
         """Learn from the first count of each reading: more of them are no further documents."""
-        factors = self._factors.get(model, UNLEARNT)
-        bounds = factors.bounds(asked.parts)
-        steady = factors.counts >= STEADY and bounds.lower <= read <= bounds.upper
-        if steady or (model, asked.reading_id) in self._learnt:
+        factors, reading_id = self._factors.get(model, UNLEARNT), read.key[2]
+        if (model, reading_id) in self._learnt or (model not in self._factors and len(self._factors) >= MOST_MODELS):
             return
-        if model not in self._factors and len(self._factors) >= MOST_MODELS:
+        bounds = factors.bounds(read.parts)
+        if factors.counts >= STEADY and bounds.lower <= read.read <= bounds.upper:
             return
         _forget_oldest(self._learnt)
-        self._learnt[model, asked.reading_id] = None
-        self._factors[model] = self._changed[model] = factors.learnt(asked.parts, read)
+        self._learnt[model, reading_id] = None
+        self._factors[model] = self._changed[model] = learnt = factors.learnt(read.parts, read.read)
+        if learnt.counts <= OFTEN or learnt.counts % OFTEN == 0:
+            self._look_again(model)
 
 
-def _bounds(asked: Asked, factors: Factors | None, known: _Known | None, *, told: bool) -> Bounds:
-    """Bounds of a request's tokens, by all that is known of its model and its reading.
-
-    What was counted of the reading bounds it from below in any case, since so much of it is there, but accuses nobody
-    whose count may leave out what was cached (not `told`); from above, if it was all.
-    """
-    fewest = _fewest(asked.texts)
-    bounds = (factors or UNLEARNT).bounds(asked.parts, fewest)
-    if factors is None:
-        bounds = replace(bounds, lower=fewest, floor=fewest)
-    if known is None:
-        return bounds
-    near = (factors or UNLEARNT).beside(known.count, known.own, asked.own)
-    lower = near.lower if known.whole else max(bounds.lower, near.lower)
-    upper = near.upper if known.whole else bounds.upper
-    return Bounds(lower, max(lower, upper), max(bounds.floor, near.floor) if told else bounds.floor)
-
-
-def _least_loss(asked: Asked, bounds: Bounds) -> float:
-    """The tokens that are lost at least where any are: a server may also leave out an earlier message."""
-    return min([LEAST_LOSS * bounds.upper, *(fewest_tokens(text) for _, text in asked.call.turns)])
+def _read(asked: Asked, outcome: Outcome, offer: Offer) -> _Read:
+    call, usage = asked.call, outcome.usage
+    assert usage.prompt_tokens is not None
+    return _Read(
+        sent=asked.sent,
+        key=asked.key,
+        offer=offer,
+        window=outcome.window or offer.context_length,
+        max_tokens=call.max_tokens,
+        parts=asked.parts,
+        own=asked.own,
+        read=usage.prompt_tokens,
+        told=usage.cached_tokens is not None and usage.cached_tokens <= usage.prompt_tokens,
+        fewest=_fewest(asked.texts),
+        least=min((fewest_tokens(text) for _, text in call.turns), default=None),
+    )
 
 
 def _fewest(texts: Texts) -> int:

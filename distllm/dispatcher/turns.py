@@ -25,7 +25,7 @@ from distllm.store.database import Database
 from distllm.store.factors import keep_factors
 from distllm.store.fleet import learn, note_work
 from distllm.store.leases import Group, Lease, release, release_strangers
-from distllm.store.results import settle
+from distllm.store.results import prove, settle
 from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import claim_suspect, next_suspect
 
@@ -189,7 +189,7 @@ class Turns:
         # Copied, since seats go on learning while the transaction runs on its thread.
         worked = [self._stations[worker_id] for worker_id in {each.sent.worker_id for each in batch.ended}]
         learnt = [(each.id, each.busy_seconds(), each.useful_seats, dict(each.rates)) for each in worked]
-        factors = self._judge.changed
+        factors, proven = self._judge.news
         known_papers = self._papers
         placing = self._placing() if look_at_backlog or known_papers else None
 
@@ -204,6 +204,7 @@ class Turns:
                 for model, rate in rates.items():
                     learn(tx, worker_id, model, rate, now)
             keep_factors(tx, factors, now)
+            prove(tx, proven)
             suspect = next_suspect(tx, takers, now)
             if suspect is not None:
                 group = None if at_hand else claim_suspect(tx, suspect, self._me, now)
@@ -227,7 +228,7 @@ class Turns:
         self._helping = None
         self._write_failed = False
         self._asker.recorded(batch.sent)
-        self._judge.kept(factors)
+        self._judge.written(factors, proven)
         if self._draining or any(lease.alone for group in groups for lease in group.leases):
             self._tell_of_suspects()
         if look_for_strangers:

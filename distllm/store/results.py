@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Again, Done, Failed, Lost, Refused
 from distllm.domain.states import PromptState
-from distllm.store.attempts import Settlement, record_ends, record_sent, reported_outcomes
+from distllm.store.attempts import Sent, Settlement, record_ends, record_sent, reported_outcomes
 from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
@@ -160,6 +160,27 @@ def settle(tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
     for job_id, now in ended_jobs.items():
         tx.run(FINISH, {"job": job_id, "now": now})
     return moved
+
+
+# The attempt tells whether it is still that answer: one that was asked for again is another.
+_PROVE = (
+    update(results)
+    .where(
+        results.c.prompt_id == bindparam("prompt"),
+        results.c.attempt_id == bindparam("attempt"),
+        results.c.proof == literal_column("'unproven'"),
+    )
+    .values(proof="proven")
+)
+
+
+def prove(tx: Tx, attempts: Iterable[Sent]) -> None:
+    """Say of answers that they are proven after all, where they became results."""
+    for each in attempts:
+        lease = each.lease
+        if tx.run(_PROVE, {"prompt": lease.prompt_id, "attempt": each.id}):
+            part = int(lease.parent_id is not None)
+            count_moves(tx, lease.job_id, part, PromptState.DONE, PromptState.DONE, 0, unproven=-1)
 
 
 def _finish(tx: Tx, answers: Sequence[Settlement]) -> set[int]:
