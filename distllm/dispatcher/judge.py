@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from distllm.dispatcher.recent import Recent, Texts
 from distllm.dispatcher.station import Station
-from distllm.domain.factors import UNLEARNT, Bounds, Factors
+from distllm.domain.factors import UNLEARNT, Bounds, Factors, around
 from distllm.domain.models import Call, ErrorClass, Offer, Outcome
 from distllm.domain.policy import Proof, proof
 from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of, texts_of
@@ -47,14 +47,13 @@ OFTEN = 8
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as it was sent: its texts, what they are made of, and what the question and the turns alone are."""
+    """A request as it was sent: its texts, a document's or not, and what the question and the turns are made of."""
 
     station: Station
     sent: Sent
     document: bool
     call: Call
     texts: Texts
-    parts: Makeup
     own: Makeup
 
     @property
@@ -117,6 +116,7 @@ class Judge:
         self._learnt: dict[tuple[str, int], None] = {}
         self._held: dict[tuple[int, Offer], int] = {}
         self._leaves_out: dict[int, bool] = {}
+        self._apart: dict[tuple[Makeup, Makeup], tuple[Factors, float, float]] = {}
         self._doubts: dict[str, deque[_Read]] = {}
         self._proven: list[Sent] = []
 
@@ -139,7 +139,7 @@ class Judge:
         if station.id not in self._recent:
             self._recent[station.id] = Recent(self._read_before.get(station.id, ()))
         self._recent[station.id].add(texts)
-        return Asked(station, sent, document, call, texts, makeup_of(texts), own)
+        return Asked(station, sent, document, call, texts, own)
 
     def wants_count(self, asked: Asked) -> bool:
         """Whether the server's tokenizer is to count this: once for each reading."""
@@ -154,50 +154,76 @@ class Judge:
 
         `offer` is what was known of the model and its window when it was asked.
         """
-        if outcome.error_class is not None or outcome.usage.prompt_tokens is None:
+        count = outcome.usage.prompt_tokens
+        if outcome.error_class is not None or count is None:
             return outcome, "unproven"
-        model, read = outcome.model or asked.call.model, _read(asked, outcome, offer)
-        floor = self._bounds(model, read).floor
-        if read.read < floor:
-            least = floor if read.told else self._floor_of_new(asked, model)
-            if read.read < least:
-                return _cut(asked, outcome, read.read, least), "unproven"
+        model, known = outcome.model or asked.call.model, self._known.get(asked.key)
+        if known is not None and known.whole and self._is_next(asked, outcome, offer, model, known):
+            return outcome, "proven"
+        read = _read(asked, outcome, offer, count)
+        bounds = self._bounds(model, read)
+        if count < bounds.floor:
+            least = bounds.floor if read.told else self._floor_of_new(asked, model)
+            if count < least:
+                return _cut(asked, outcome, count, least), "unproven"
             self._leaves_out[asked.station.id] = True
             return outcome, "unproven"
-        proven = self._prove(model, read)
+        proven = self._prove(model, read, bounds)
         if read.told or self._counts_all(asked):
-            known = self._known.get(read.key)
             if known is None:
-                known = _Known(read.read, read.own, whole=proven == "proven")
-                self._keep(read.key, known)
-            if known.exact or (read.window is not None and 2 * max(asked.call.tokens, read.read) <= read.window):
+                self._keep(read.key, _Known(count, read.own, whole=proven == "proven"))
+            if read.window is not None and 2 * max(asked.call.tokens, count) <= read.window:
                 self._learn(model, read)
         if proven == "unproven":
             self._doubts.setdefault(model, deque(maxlen=MOST_DOUBTS)).append(read)
         return outcome, proven
 
+    def _is_next(self, asked: Asked, outcome: Outcome, offer: Offer, model: str, known: _Known) -> bool:
+        """Whether an answer is proven by what is known of its reading, as almost all are: so it is found out first."""
+        call, count = asked.call, outcome.usage.prompt_tokens
+        assert count is not None
+        bounds = self._beside(model, known, asked.own)
+        loss = min([LEAST_LOSS * bounds.upper, *(fewest_tokens(text) for _, text in call.turns)])
+        window, place = outcome.window or offer.context_length, (asked.station.id, offer)
+        needs, held = count + call.max_tokens, self._held.get(place, 0)
+        said = proof(read_tokens=count, bounds=bounds, max_tokens=call.max_tokens, window=window, held=held, loss=loss)
+        if said == "proven":
+            self._held[place] = max(held, needs)
+            if known.exact and (model, asked.reading_id) not in self._learnt:
+                self._learn(model, _read(asked, outcome, offer, count))
+        return said == "proven"
+
+    def _beside(self, model: str, known: _Known, own: Makeup) -> Bounds:
+        """Bounds beside what was counted of the reading; the same questions are asked about many."""
+        factors = self._factors.get(model, UNLEARNT)
+        found = self._apart.get((known.own, own))
+        if found is None or found[0] is not factors:
+            _forget_oldest(self._apart)
+            found = self._apart[known.own, own] = factors, *factors.apart(known.own, own)
+        return around(known.count, *found[1:])
+
     def _bounds(self, model: str, read: _Read) -> Bounds:
         """Bounds of a request's tokens, by all that is known of its model and its reading.
 
-        What was counted of the reading bounds it from below in any case, since so much of it is there, but accuses
-        nobody whose count may leave out what was cached; from above, if it was all.
+        What was counted of the reading bounds it from below in any case, since so much of it is there; from above, if
+        it was all.
         """
         factors, known = self._factors.get(model), self._known.get(read.key)
+        near = None if known is None else self._beside(model, known, read.own)
+        if near is not None and known is not None and known.whole:
+            return near
         bounds = (factors or UNLEARNT).bounds(read.parts, read.fewest)
         if factors is None:
             bounds = replace(bounds, lower=read.fewest, floor=read.fewest)
-        if known is None:
+        if near is None:
             return bounds
-        near = (factors or UNLEARNT).beside(known.count, known.own, read.own)
-        lower = near.lower if known.whole else max(bounds.lower, near.lower)
-        upper = near.upper if known.whole else bounds.upper
-        return Bounds(lower, max(lower, upper), max(bounds.floor, near.floor) if read.told else bounds.floor)
+        lower = max(bounds.lower, near.lower)
+        return Bounds(lower, max(lower, bounds.upper), max(bounds.floor, near.floor))
 
-    def _prove(self, model: str, read: _Read) -> Proof:
+    def _prove(self, model: str, read: _Read, bounds: Bounds) -> Proof:
         """What is proven of an answer; what is read whole shows that its server holds as much, and what its text is."""
         known, place = self._known.get(read.key), (read.key[0], read.offer)
-        bounds, held = self._bounds(model, read), self._held.get(place, 0)
-        loss = LEAST_LOSS * bounds.upper
+        held, loss = self._held.get(place, 0), LEAST_LOSS * bounds.upper
         proven = proof(
             read_tokens=read.read,
             bounds=bounds if model in self._factors or (known is not None and known.whole) else None,
@@ -215,7 +241,8 @@ class Judge:
     def _look_again(self, model: str) -> None:
         """Try the answers that are not proven by what is known now; what proves one may prove another."""
         while doubts := self._doubts.get(model):
-            left = deque((read for read in doubts if self._prove(model, read) == "unproven"), maxlen=MOST_DOUBTS)
+            judged = ((read, self._prove(model, read, self._bounds(model, read))) for read in doubts)
+            left = deque((read for read, proven in judged if proven == "unproven"), maxlen=MOST_DOUBTS)
             if len(left) == len(doubts):
                 return
             still = {id(read) for read in left}
@@ -229,7 +256,9 @@ class Judge:
         if factors is None:
             return fewest
         shared = makeup_of(beginning)
-        return factors.bounds(Makeup(*(a - b for a, b in zip(asked.parts, shared, strict=True))), fewest).floor
+        return factors.bounds(
+            Makeup(*(a - b for a, b in zip(makeup_of(asked.texts), shared, strict=True))), fewest
+        ).floor
 
     def _counts_all(self, asked: Asked) -> bool:
         """Whether a count that is high enough leaves out next to nothing, as far as can be seen."""
@@ -261,19 +290,18 @@ class Judge:
             self._look_again(model)
 
 
-def _read(asked: Asked, outcome: Outcome, offer: Offer) -> _Read:
-    call, usage = asked.call, outcome.usage
-    assert usage.prompt_tokens is not None
+def _read(asked: Asked, outcome: Outcome, offer: Offer, count: int) -> _Read:
+    call, cached = asked.call, outcome.usage.cached_tokens
     return _Read(
         sent=asked.sent,
         key=asked.key,
         offer=offer,
         window=outcome.window or offer.context_length,
         max_tokens=call.max_tokens,
-        parts=asked.parts,
+        parts=makeup_of(asked.texts),
         own=asked.own,
-        read=usage.prompt_tokens,
-        told=usage.cached_tokens is not None and usage.cached_tokens <= usage.prompt_tokens,
+        read=count,
+        told=cached is not None and cached <= count,
         fewest=_fewest(asked.texts),
         least=min((fewest_tokens(text) for _, text in call.turns), default=None),
     )

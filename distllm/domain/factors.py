@@ -84,7 +84,13 @@ class Bounds:
     floor: int
 
 
-@dataclass(frozen=True, slots=True)
+def around(count: int, apart: float, margin: float) -> Bounds:
+    """Bounds around what was counted and what it is `apart`, which may be off by a `margin`."""
+    lower = max(0, round(count + apart - margin))
+    return Bounds(lower, max(lower, round(count + apart + margin)), lower)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Factors:
     """What is believed of a model's tokenizer after so many `counts`: the mean of each weight, and their covariance."""
 
@@ -104,12 +110,14 @@ class Factors:
 
         `count` were the tokens of all, `then` and `now` are the makeups of what was asked.
         """
+        return around(count, *self.apart(then, now))
+
+    def apart(self, then: Makeup, now: Makeup) -> tuple[float, float]:
+        """By how many tokens more is asked now than was asked then, and how far that may be off."""
         other = Makeup(*(a - b for a, b in zip(now, then, strict=True)))
         variance = weigh(other, self._moved(other)) + _IN_QUESTION**2
         variance += sum((_QUESTION * weigh(asked, self.weights)) ** 2 for asked in (then, now))
-        expected = count + weigh(other, self.weights)
-        lower, upper = (max(0, round(expected + sign * SURE * math.sqrt(variance))) for sign in (-1, 1))
-        return Bounds(lower, upper, lower)
+        return weigh(other, self.weights), SURE * math.sqrt(max(0.0, variance))
 
     def learnt(self, parts: Makeup, count: int) -> Self:
         """What is believed after `count` tokens were read of what is made up so.
