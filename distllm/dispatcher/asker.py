@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
+from distllm.dispatcher.asked import Asked
 from distllm.dispatcher.batch import Batch, released
 from distllm.dispatcher.hedges import Hedges
-from distllm.dispatcher.judge import Asked, Judge
+from distllm.dispatcher.judge import Judge
 from distllm.dispatcher.seat import Seat
 from distllm.dispatcher.station import Station
 from distllm.dispatcher.stoppable import Stoppable

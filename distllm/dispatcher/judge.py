@@ -8,9 +8,10 @@ what it had cached may leave that out of its count: too small a count accuses it
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from distllm.dispatcher.asked import Asked, Key, Known, Read, fewest_of, read_of
 from distllm.dispatcher.recent import Recent, Texts
 from distllm.dispatcher.station import Station
 from distllm.domain.factors import UNLEARNT, Bounds, Factors, around
@@ -45,62 +46,6 @@ OFTEN = 8
 """They are looked at after each of so many counts, and then after so many more each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it was sent: its texts, a document's or not, and what the question and the turns are made of."""
-
-    station: Station
-    sent: Sent
-    document: bool
-    call: Call
-    texts: Texts
-    own: Makeup
-
-    @property
-    def reading_id(self) -> int:
-        """The reading that is asked about."""
-        return self.sent.lease.reading_id
-
-    @property
-    def key(self) -> tuple[int, str, int]:
-        """What its count belongs to: another server may put another frame around the same reading."""
-        return self.station.id, self.call.model, self.reading_id
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The tokens of a prompt about a reading, and what was asked in it.
-
-    `whole` if that was all of the prompt; `exact` if the server's tokenizer counted it, whatever was read.
-    """
-
-    count: int
-    own: Makeup
-    whole: bool
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What is kept of an answer that is not proven, in case that more is known of its model later.
-
-    `read` are the tokens that were counted, `told` says that those are the cached ones too; `fewest` is what the texts
-    are at least, `least` the fewest tokens of an earlier message, None where there is none.
-    """
-
-    sent: Sent
-    key: tuple[int, str, int]
-    offer: Offer
-    window: int | None
-    max_tokens: int
-    parts: Makeup
-    own: Makeup
-    read: int
-    told: bool
-    fewest: int
-    least: int | None
-
-
 class Judge:
     """Judges answers by their counts, and learns from them.
 
@@ -112,12 +57,12 @@ class Judge:
         self._changed: dict[str, Factors] = {}
         self._read_before = read_before
         self._recent: dict[int, Recent] = {}
-        self._known: dict[tuple[int, str, int], _Known] = {}
+        self._known: dict[Key, Known] = {}
         self._learnt: dict[tuple[str, int], None] = {}
         self._held: dict[tuple[int, Offer], int] = {}
         self._leaves_out: dict[int, bool] = {}
         self._apart: dict[tuple[Makeup, Makeup], tuple[Factors, float, float]] = {}
-        self._doubts: dict[str, deque[_Read]] = {}
+        self._doubts: dict[str, deque[Read]] = {}
         self._proven: list[Sent] = []
 
     @property
@@ -147,7 +92,7 @@ class Judge:
 
     def counted(self, asked: Asked, count: int) -> None:
         """The server's tokenizer has counted a request."""
-        self._keep(asked.key, _Known(count, asked.own, whole=True, exact=True))
+        self._keep(asked.key, Known(count, asked.own, whole=True, exact=True))
 
     def judge(self, asked: Asked, outcome: Outcome, offer: Offer) -> tuple[Outcome, Proof]:
         """The outcome as it stands once what was read is compared with what was sent, and what is proven.
@@ -160,7 +105,7 @@ class Judge:
         model, known = outcome.model or asked.call.model, self._known.get(asked.key)
         if known is not None and known.whole and self._is_next(asked, outcome, offer, model, known):
             return outcome, "proven"
-        read = _read(asked, outcome, offer, count)
+        read = read_of(asked, outcome, offer, count, learnt=model in self._factors)
         bounds = self._bounds(model, read)
         if count < bounds.floor:
             least = bounds.floor if read.told else self._floor_of_new(asked, model)
@@ -171,14 +116,14 @@ class Judge:
         proven = self._prove(model, read, bounds)
         if read.told or self._counts_all(asked):
             if known is None:
-                self._keep(read.key, _Known(count, read.own, whole=proven == "proven"))
+                self._keep(read.key, Known(count, read.own, whole=proven == "proven"))
             if read.window is not None and 2 * max(asked.call.tokens, count) <= read.window:
                 self._learn(model, read)
         if proven == "unproven":
             self._doubts.setdefault(model, deque(maxlen=MOST_DOUBTS)).append(read)
         return outcome, proven
 
-    def _is_next(self, asked: Asked, outcome: Outcome, offer: Offer, model: str, known: _Known) -> bool:
+    def _is_next(self, asked: Asked, outcome: Outcome, offer: Offer, model: str, known: Known) -> bool:
         """Whether an answer is proven by what is known of its reading, as almost all are: so it is found out first."""
         call, count = asked.call, outcome.usage.prompt_tokens
         assert count is not None
@@ -190,10 +135,10 @@ class Judge:
         if said == "proven":
             self._held[place] = max(held, needs)
             if known.exact and (model, asked.reading_id) not in self._learnt:
-                self._learn(model, _read(asked, outcome, offer, count))
+                self._learn(model, read_of(asked, outcome, offer, count, learnt=model in self._factors))
         return said == "proven"
 
-    def _beside(self, model: str, known: _Known, own: Makeup) -> Bounds:
+    def _beside(self, model: str, known: Known, own: Makeup) -> Bounds:
         """Bounds beside what was counted of the reading; the same questions are asked about many."""
         factors = self._factors.get(model, UNLEARNT)
         found = self._apart.get((known.own, own))
@@ -202,7 +147,7 @@ class Judge:
             found = self._apart[known.own, own] = factors, *factors.apart(known.own, own)
         return around(known.count, *found[1:])
 
-    def _bounds(self, model: str, read: _Read) -> Bounds:
+    def _bounds(self, model: str, read: Read) -> Bounds:
         """Bounds of a request's tokens, by all that is known of its model and its reading.
 
         What was counted of the reading bounds it from below in any case, since so much of it is there; from above, if
@@ -220,7 +165,7 @@ class Judge:
         lower = max(bounds.lower, near.lower)
         return Bounds(lower, max(lower, bounds.upper), max(bounds.floor, near.floor))
 
-    def _prove(self, model: str, read: _Read, bounds: Bounds) -> Proof:
+    def _prove(self, model: str, read: Read, bounds: Bounds) -> Proof:
         """What is proven of an answer; what is read whole shows that its server holds as much, and what its text is."""
         known, place = self._known.get(read.key), (read.key[0], read.offer)
         held, loss = self._held.get(place, 0), LEAST_LOSS * bounds.upper
@@ -235,7 +180,7 @@ class Judge:
         if proven == "proven":
             self._held[place] = max(held, read.read + read.max_tokens)
             if known is not None and not known.whole:
-                self._keep(read.key, _Known(read.read, read.own, whole=True))
+                self._keep(read.key, Known(read.read, read.own, whole=True))
         return proven
 
     def _look_again(self, model: str) -> None:
@@ -252,7 +197,7 @@ class Judge:
     def _floor_of_new(self, asked: Asked, model: str) -> int:
         """The fewest tokens of what the server cannot have cached."""
         beginning, factors = self._beginning(asked), self._factors.get(model)
-        fewest = _fewest(asked.texts) - _fewest(beginning)
+        fewest = fewest_of(asked.texts) - fewest_of(beginning)
         if factors is None:
             return fewest
         shared = makeup_of(beginning)
@@ -271,11 +216,11 @@ class Judge:
         recent = self._recent[asked.station.id]
         return recent.may_be_cached(asked.reading_id, asked.texts, document=asked.document)
 
-    def _keep(self, key: tuple[int, str, int], known: _Known) -> None:
+    def _keep(self, key: Key, known: Known) -> None:
         _forget_oldest(self._known)
         self._known[key] = known
 
-    def _learn(self, model: str, read: _Read) -> None:
+    def _learn(self, model: str, read: Read) -> None:
         """Learn from the first count of each reading: more of them are no further documents."""
         factors, reading_id = self._factors.get(model, UNLEARNT), read.key[2]
         if (model, reading_id) in self._learnt or (model not in self._factors and len(self._factors) >= MOST_MODELS):
@@ -288,27 +233,6 @@ class Judge:
         self._factors[model] = self._changed[model] = learnt = factors.learnt(read.parts, read.read)
         if learnt.counts <= OFTEN or learnt.counts % OFTEN == 0:
             self._look_again(model)
-
-
-def _read(asked: Asked, outcome: Outcome, offer: Offer, count: int) -> _Read:
-    call, cached = asked.call, outcome.usage.cached_tokens
-    return _Read(
-        sent=asked.sent,
-        key=asked.key,
-        offer=offer,
-        window=outcome.window or offer.context_length,
-        max_tokens=call.max_tokens,
-        parts=makeup_of(asked.texts),
-        own=asked.own,
-        read=count,
-        told=cached is not None and cached <= count,
-        fewest=_fewest(asked.texts),
-        least=min((fewest_tokens(text) for _, text in call.turns), default=None),
-    )
-
-
-def _fewest(texts: Texts) -> int:
-    return sum(map(fewest_tokens, texts))
 
 
 def _cut(asked: Asked, outcome: Outcome, read: int, fewest: int) -> Outcome:

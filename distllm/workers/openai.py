@@ -31,7 +31,7 @@ class OpenAIWorker(Worker):
 
     def __init__(self, spec: WorkerSpec, session: "aiohttp.ClientSession") -> None:
         super().__init__(spec, session)
-        self._has_tokenizer = False
+        self._has_tokenizer: bool | None = None
         self._connect(self.identity, spec.api_key)
 
     def _connect(self, base: str, api_key: str | None) -> None:
@@ -68,8 +68,8 @@ class OpenAIWorker(Worker):
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether this is llama.cpp's server, which can be asked."""
-        return self._has_tokenizer
+        """Whether this is llama.cpp's server, and has told at a probe that it can be asked."""
+        return bool(self._has_tokenizer)
 
     async def count(self, call: Call) -> int | None:
         """Ask llama.cpp's server what it would read; see `Worker.count`."""
@@ -93,7 +93,7 @@ class OpenAIWorker(Worker):
         return self._told(len(tokens) if isinstance(tokens, list) else None)
 
     def _told(self, tokens: int | None) -> int | None:
-        """What was told; who does not tell it is not asked again before the next probe."""
+        """What was told; who does not tell it is not asked again."""
         self._has_tokenizer = tokens is not None
         return tokens
 
@@ -116,7 +116,9 @@ class OpenAIWorker(Worker):
             return Health(
                 False, error=f"{self.identity}: is Ollama, which cuts long prompts here; give it type 'ollama'"
             )
-        llama = self._has_tokenizer = "llamacpp" in owners
+        llama = "llamacpp" in owners
+        if llama and self._has_tokenizer is None and await self._server.ask_if_told("/tokenize", {"content": "a"}):
+            self._has_tokenizer = True
         slots = count(fields(await self._server.ask_if_told("/props")).get("total_slots")) if llama else None
         return self._health(models, llama, slots)
 

@@ -135,13 +135,6 @@ async def test_what_the_servers_own_tokenizer_counts_finds_a_small_cut(bench: Be
     assert bench.rows("SELECT count(*) FROM model_tokens") == [(0,)]
 
 
-async def test_a_server_without_its_tokenizer_is_asked_for_it_once(bench: Bench) -> None:
-    await store_job(bench.database, SMALL[:3], QUESTIONS)
-    async with FakeServer(tokenizes=False) as server:
-        await bench.work(server, health_check_interval=60.0)
-    assert {outcome for outcome, _ in outcomes(bench).values()} == {"done"}
-
-
 @pytest.mark.parametrize("kind", ["vllm", "lm_studio", "ollama"])
 async def test_what_was_learnt_of_a_model_proves_the_next_job(kind: str, bench: Bench) -> None:
     await store_job(bench.database, SMALL, QUESTIONS)

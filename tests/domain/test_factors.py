@@ -12,10 +12,14 @@ from benchmarks.tokens import Document, after_learning, of_the_next_question
 from distllm.domain.factors import UNLEARNT, Factors
 from distllm.domain.tokens import Makeup, makeup, most_tokens, weigh
 
+HERE = Path(__file__).parent
 PAPERS = [
     Document(name, tuple(Makeup(*each) for each in asked), tuple(Makeup(*each) for each in prompts), tuple(counts))
-    for name, asked, prompts, counts in json.loads(Path(__file__).with_name("real_counts.json").read_text("utf-8"))
+    for name, asked, prompts, counts in json.loads(HERE.joinpath("real_counts.json").read_text("utf-8"))
 ]
+UNLIKE: dict[str, tuple[str, int]] = json.loads(HERE.joinpath("unlike_papers.json").read_text("utf-8"))
+"""Texts of other kinds, and what SmolLM2 counts of twenty of each one after another."""
+
 OTHER = Makeup(0.95, 0.2, 0.2, 0.3, 0.6, 1.5, 0.7, 0.3, 1.0, 1.0, 25)
 """The weights of a tokenizer with a large vocabulary, numbers in threes, and a wordy template."""
 
@@ -68,6 +72,13 @@ def test_what_is_unlike_all_that_was_counted_keeps_wide_bounds() -> None:
     bounds = learnt(30).bounds(RUSSIAN)
     assert bounds.lower < 0.24 * 17_700
     assert bounds.upper > 0.79 * 17_700
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+@pytest.mark.parametrize("papers", [1, 5, 35])
+def test_what_is_unlike_a_paper_is_not_called_cut(kind: str, papers: int) -> None:
+    text, count = UNLIKE[kind]
+    assert learnt(papers).bounds(makeup(20 * text)).floor <= count
 
 
 def test_no_bound_is_below_what_any_tokenizer_must_count() -> None:

@@ -39,7 +39,7 @@ class FakeServer:
 
     `tells` is the window that it tells, by default its own, None to tell none; `cuts` what it does with what its own
     does not hold, where it does not refuse it; `caching` what its counts say of what was cached. llama.cpp's has a
-    tokenizer, unless `tokenizes` is false; `counts` are the requests to it.
+    tokenizer, unless `tokenizes` is false; `counts` are the prompts that it was asked to count.
     """
 
     def __init__(

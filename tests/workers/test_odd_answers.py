@@ -3,7 +3,6 @@
 import pytest
 
 from distllm.domain.models import Call, Limits, WorkerSpec, WorkerType
-from distllm.domain.tokens import estimate_tokens
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
 from tests.fakes.behaviour import Behaviour
@@ -89,25 +88,27 @@ async def test_thoughts_that_the_template_began_end_where_the_model_ends_them(
     assert (apart.thinking, apart.answer) == ("apart", "the tag </think> ends thoughts")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\n".join(f"{n}.1 Introduction {'.' * 70} {n * 7}" for n in range(60)),
-        ("=" * 60 + "\nHeading\n" + "=" * 60 + "\n\nSome text here.\n\n") * 20,
-        "Методика эксперимента описана в предыдущей работе авторов. " * 30,
-    ],
-    ids=["contents page", "rulings", "russian"],
-)
-async def test_rows_of_dots_and_foreign_words_are_not_called_cut(text: str) -> None:
-    real_share = {"Intro": 0.28, "====": 0.15, "Метод": 0.4}[next(k for k in ("Intro", "====", "Метод") if k in text)]
-    async with FakeServer(context=100_000) as server, open_session() as session:
-        spec = WorkerSpec(name="w", type=WorkerType.OPENAI, host=server.host, port=server.port)
-        upper = estimate_tokens(text)
-        body = {
-            "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": int(real_share * upper), "completion_tokens": 1},
-        }
-        server.behave(Behaviour(body=body))
-        call = Call("fake-model", text, "What?", max_tokens=50, temperature=0.0, tokens=upper)
-        outcome = await make_worker(spec, session).ask(call, Limits(5, 5, 5))
-    assert outcome.error_class is None, outcome.error
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+@pytest.mark.parametrize("answer", ["in March", ""])
+async def test_thoughts_in_a_field_of_their_own_are_no_answer(field: str, answer: str) -> None:
+    message = {"role": "assistant", "content": answer, field: "let me see"}
+    kind = "ollama" if field == "thinking" else "llamacpp"
+    whole = {"choices": [{"message": message, "finish_reason": "length"}], "usage": {"completion_tokens": 9}}
+    line = {"message": message, "done": True, "done_reason": "length", "eval_count": 9}
+    async with FakeServer(kind=kind) as server, open_session() as session:
+        server.behave(Behaviour(body=line if kind == "ollama" else whole))
+        spec = WorkerSpec("w", WorkerType.OLLAMA if kind == "ollama" else WorkerType.OPENAI, port=server.port)
+        outcome = await make_worker(spec, session).ask(Call("fake-model", "", "What?", 50, 0.0, 5), Limits(5, 5, 5))
+    assert (outcome.answer, outcome.thinking) == (answer, "let me see")
+    assert (outcome.error is None) == bool(answer)
+    assert answer or "only reasoning and no answer within 9 tokens" in (outcome.error or "")
+
+
+@pytest.mark.parametrize("said", ["<think>so, hm</think>", "<think>so, hm", "so, hm</think>\n\n"])
+async def test_an_answer_that_is_all_thoughts_in_tags_is_none(said: str) -> None:
+    async with FakeServer() as server, open_session() as session:
+        server.behave(Behaviour(answer=said))
+        worker = make_worker(WorkerSpec("w", WorkerType.OPENAI, port=server.port), session)
+        outcome = await worker.ask(Call("fake-model", "", "What?", 50, 0.0, 5), Limits(5, 5, 5))
+    assert (outcome.answer, outcome.thinking) == ("", "so, hm")
+    assert "only reasoning and no answer" in (outcome.error or "")

@@ -77,7 +77,6 @@ class OpenAI(Kind):
         return web.json_response({"total_slots": self.server.slot_count, "model_alias": self.server.model})
 
     async def _tokenize(self, request: web.Request) -> web.Response:
-        self.server.counts += 1
         if not self.server.allowed(request):
             return self.wrong_key()
         tokens = tokenize((await request.json())["content"])
