@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from distllm.dispatcher.asked import Asked, Key, Known, Read, fewest_of, read_of
+from distllm.dispatcher.lessons import STEADY, Lessons
 from distllm.dispatcher.recent import Recent, Texts
 from distllm.dispatcher.station import Station
 from distllm.domain.factors import UNLEARNT, Bounds, Factors, around
@@ -21,9 +22,6 @@ from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of, texts_of
 from distllm.store.attempts import Sent
 
 K = TypeVar("K")
-
-STEADY = 64
-"""After so many counts of a model only surprising ones are learnt."""
 
 SMALL_SHARE, LARGE_SHARE = 0.02, 0.5
 """A count that may leave out a small share of a prompt is learnt from; up to a large one, if nothing ever was left out.
@@ -39,11 +37,14 @@ MOST_READINGS = 10_000
 
 MOST_MODELS = 1_000
 
-MOST_DOUBTS = 2_000
+MOST_DOUBTS = 500
 """How many answers of a model are looked at again once more is known of it."""
 
-OFTEN = 8
-"""They are looked at after each of so many counts, and then after so many more each time."""
+FEW_DOUBTS, SELDOM = 60, 8
+"""So few are looked at after each count, and more of them after so many counts each time."""
+
+LOOKS = 3
+"""How often they are looked at then, since what proves one may prove another."""
 
 
 class Judge:
@@ -53,7 +54,7 @@ class Judge:
     """
 
     def __init__(self, factors: Mapping[str, Factors], read_before: Mapping[int, Sequence[int]]) -> None:
-        self._factors = dict(factors)
+        self._lessons = {model: Lessons(each) for model, each in factors.items()}
         self._changed: dict[str, Factors] = {}
         self._read_before = read_before
         self._recent: dict[int, Recent] = {}
@@ -105,7 +106,7 @@ class Judge:
         model, known = outcome.model or asked.call.model, self._known.get(asked.key)
         if known is not None and known.whole and self._is_next(asked, outcome, offer, model, known):
             return outcome, "proven"
-        read = read_of(asked, outcome, offer, count, learnt=model in self._factors)
+        read = read_of(asked, outcome, offer, count, learnt=self._taught(model).counts > 0)
         bounds = self._bounds(model, read)
         if count < bounds.floor:
             least = bounds.floor if read.told else self._floor_of_new(asked, model)
@@ -135,12 +136,13 @@ class Judge:
         if said == "proven":
             self._held[place] = max(held, needs)
             if known.exact and (model, asked.reading_id) not in self._learnt:
-                self._learn(model, read_of(asked, outcome, offer, count, learnt=model in self._factors))
+                read = read_of(asked, outcome, offer, count, learnt=True)
+                self._learn(model, read, certain=True)
         return said == "proven"
 
     def _beside(self, model: str, known: Known, own: Makeup) -> Bounds:
         """Bounds beside what was counted of the reading; the same questions are asked about many."""
-        factors = self._factors.get(model, UNLEARNT)
+        factors = self._taught(model)
         found = self._apart.get((known.own, own))
         if found is None or found[0] is not factors:
             _forget_oldest(self._apart)
@@ -153,29 +155,34 @@ class Judge:
         What was counted of the reading bounds it from below in any case, since so much of it is there; from above, if
         it was all.
         """
-        factors, known = self._factors.get(model), self._known.get(read.key)
+        known, factors = self._known.get(read.key), self._taught(model)
         near = None if known is None else self._beside(model, known, read.own)
         if near is not None and known is not None and known.whole:
             return near
-        bounds = (factors or UNLEARNT).bounds(read.parts, read.fewest)
-        if factors is None:
+        bounds = factors.bounds(read.parts, read.fewest)
+        if not factors.counts:
             bounds = replace(bounds, lower=read.fewest, floor=read.fewest)
-        if near is None:
-            return bounds
-        lower = max(bounds.lower, near.lower)
-        return Bounds(lower, max(lower, bounds.upper), max(bounds.floor, near.floor))
+        if near is not None:
+            lower = max(bounds.lower, near.lower)
+            bounds = Bounds(lower, max(lower, bounds.upper), max(bounds.floor, near.floor))
+        return bounds
 
     def _prove(self, model: str, read: Read, bounds: Bounds) -> Proof:
         """What is proven of an answer; what is read whole shows that its server holds as much, and what its text is."""
         known, place = self._known.get(read.key), (read.key[0], read.offer)
-        held, loss = self._held.get(place, 0), LEAST_LOSS * bounds.upper
+        loss = LEAST_LOSS * bounds.upper if read.least is None else min(LEAST_LOSS * bounds.upper, read.least)
+        if known is None or not known.whole:
+            trusted = self._lessons[model].about(read.parts) if model in self._lessons else None
+            upper = max(bounds.upper, (trusted or UNLEARNT).bounds(read.parts).upper)
+            bounds, loss = replace(bounds, upper=upper), loss if trusted else 0
+        held = self._held.get(place, 0)
         proven = proof(
             read_tokens=read.read,
-            bounds=bounds if model in self._factors or (known is not None and known.whole) else None,
+            bounds=bounds,
             max_tokens=read.max_tokens,
             window=read.window,
             held=held,
-            loss=loss if read.least is None else min(loss, read.least),
+            loss=loss,
         )
         if proven == "proven":
             self._held[place] = max(held, read.read + read.max_tokens)
@@ -183,22 +190,26 @@ class Judge:
                 self._keep(read.key, Known(read.read, read.own, whole=True))
         return proven
 
+    def _taught(self, model: str) -> Factors:
+        """What all counts of a model have taught."""
+        return self._lessons[model].all if model in self._lessons else UNLEARNT
+
     def _look_again(self, model: str) -> None:
-        """Try the answers that are not proven by what is known now; what proves one may prove another."""
-        while doubts := self._doubts.get(model):
-            judged = ((read, self._prove(model, read, self._bounds(model, read))) for read in doubts)
+        """Try the answers that are not proven by what is known now."""
+        doubts = self._doubts.get(model, deque())
+        for _ in range(LOOKS):
+            judged = [(read, self._prove(model, read, self._bounds(model, read))) for read in doubts]
+            self._proven += [read.sent for read, proven in judged if proven == "proven"]
             left = deque((read for read, proven in judged if proven == "unproven"), maxlen=MOST_DOUBTS)
             if len(left) == len(doubts):
                 return
-            still = {id(read) for read in left}
-            self._proven += [read.sent for read in doubts if id(read) not in still]
-            self._doubts[model] = left
+            doubts = self._doubts[model] = left
 
     def _floor_of_new(self, asked: Asked, model: str) -> int:
         """The fewest tokens of what the server cannot have cached."""
-        beginning, factors = self._beginning(asked), self._factors.get(model)
+        beginning, factors = self._beginning(asked), self._taught(model)
         fewest = fewest_of(asked.texts) - fewest_of(beginning)
-        if factors is None:
+        if not factors.counts:
             return fewest
         shared = makeup_of(beginning)
         return factors.bounds(
@@ -220,18 +231,20 @@ class Judge:
         _forget_oldest(self._known)
         self._known[key] = known
 
-    def _learn(self, model: str, read: Read) -> None:
+    def _learn(self, model: str, read: Read, *, certain: bool = False) -> None:
         """Learn from the first count of each reading: more of them are no further documents."""
-        factors, reading_id = self._factors.get(model, UNLEARNT), read.key[2]
-        if (model, reading_id) in self._learnt or (model not in self._factors and len(self._factors) >= MOST_MODELS):
+        factors, reading_id = self._taught(model), read.key[2]
+        if (model, reading_id) in self._learnt or (model not in self._lessons and len(self._lessons) >= MOST_MODELS):
             return
+        lessons = self._lessons.setdefault(model, Lessons(None))
         bounds = factors.bounds(read.parts)
-        if factors.counts >= STEADY and bounds.lower <= read.read <= bounds.upper:
+        if lessons.full or (factors.counts >= STEADY and bounds.lower <= read.read <= bounds.upper):
             return
         _forget_oldest(self._learnt)
         self._learnt[model, reading_id] = None
-        self._factors[model] = self._changed[model] = learnt = factors.learnt(read.parts, read.read)
-        if learnt.counts <= OFTEN or learnt.counts % OFTEN == 0:
+        lessons.add(read.parts, read.read, certain=certain)
+        self._changed[model] = lessons.all
+        if lessons.all.counts % SELDOM == 0 or len(self._doubts.get(model, ())) <= FEW_DOUBTS:
             self._look_again(model)
 
 

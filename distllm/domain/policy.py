@@ -124,16 +124,15 @@ def limits(
     return Limits(first_token=first, between_chunks=BETWEEN_CHUNKS_SECONDS, total=first + writing)
 
 
-def proof(
-    *, read_tokens: int, bounds: Bounds | None, max_tokens: int, window: int | None, held: int, loss: float
-) -> Proof:
-    """Whether it is certain that a server read all that was sent; `bounds` are of its tokens, None if not known.
+def proof(*, read_tokens: int, bounds: Bounds, max_tokens: int, window: int | None, held: int, loss: float) -> Proof:
+    """Whether it is certain that a server read all that was sent, which has tokens within `bounds`.
 
     It is not where the count is outside of the bounds, or where the whole need may not fit the `window`, whoever says
     so: then there is cause to cut, and a small cut would not show. It is, if the server was proven to have `held` so
-    many tokens at once, or if the count is so high that not even the smallest `loss` can be missing.
+    many tokens at once, or if the count is so high that not even the smallest `loss` can be missing; a loss of 0 is
+    one that no count would show.
     """
-    if bounds is None or not bounds.lower <= read_tokens <= bounds.upper:
+    if not bounds.lower <= read_tokens <= bounds.upper:
         return "unproven"
     needs = bounds.upper + max_tokens
     if window is not None and needs > window:

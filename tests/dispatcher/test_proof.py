@@ -83,8 +83,17 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("tells", [OWN, 2 * WINDOW, None], ids=["true window", "wrong window", "no window"])
-@pytest.mark.parametrize("cuts", [Cut.HALF, Cut.TENTH])
+CUTS = [
+    pytest.param(Cut.HALF, 8 * WINDOW, id="half, far too large a window told"),
+    pytest.param(Cut.TENTH, 8 * WINDOW, id="a tenth, far too large a window told"),
+    pytest.param(Cut.TENTH, 2 * WINDOW, id="a tenth, too large a window told"),
+    pytest.param(Cut.HALF, None, id="half, no window told"),
+    pytest.param(Cut.TENTH, None, id="a tenth, no window told"),
+    pytest.param(Cut.TENTH, OWN, id="nothing, its own window told"),
+]
+
+
+@pytest.mark.parametrize(("cuts", "tells"), CUTS)
 @pytest.mark.parametrize(("kind", "caching"), VARIANTS)
 async def test_no_cut_prompt_is_proven_and_no_whole_one_is_called_cut(
     kind: str, caching: Caching, cuts: Cut, tells: int | None, bench: Bench
