@@ -191,8 +191,3 @@ def _latin_words(text: str) -> int:
     """
     kinds = text.encode("utf-8", "surrogatepass").translate(_KINDS, _NEITHER)
     return (b" " + kinds).count(b" a")
-
-
-def fewest_sent(call: Call) -> int:
-    """The tokens that a server which reads all of `call` counts at least."""
-    return sum(map(fewest_tokens, texts_of(call)))

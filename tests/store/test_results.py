@@ -1,11 +1,13 @@
 """How attempts end: one result a prompt, and nothing moves but under the newest lease."""
 
+from dataclasses import replace
 from itertools import product
 
 from distllm.domain.models import ErrorClass
 from distllm.domain.policy import Failed
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import release
+from distllm.store.results import prove
 from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, QUESTION_TOKENS, Store, add_job, end
 
 
@@ -266,3 +268,17 @@ def test_what_all_workers_have_refused_fails_when_the_last_willing_one_has_left(
     assert store.write(lambda tx: fail_unfit(tx, MODEL, 10_000, [here, gone], NOW)) == 0
     assert store.write(lambda tx: fail_unfit(tx, MODEL, 10_000, [here], NOW)) == 1
     assert store.rows("SELECT error FROM failures") == [(refused.outcome.error,)]
+
+
+def test_an_answer_is_proven_later_once_and_only_if_it_is_that_answer(store: Store) -> None:
+    add_job(store, ["a paper", "another"])
+    me, worker = store.coordinator(), store.worker("studio")
+    leases = [store.must_take(me, worker).leases[0] for _ in range(2)]
+    first, second = (store.send(me, worker, lease) for lease in leases)
+    store.settle(*(replace(end(sent), proof="unproven") for sent in (first, second)))
+    assert store.rows("SELECT sum(unproven) FROM job_counters") == [(2,)]
+    another = store.unwritten(me, worker, second.lease)
+    for _ in range(2):
+        store.write(lambda tx: prove(tx, [first, another]))
+    assert store.rows("SELECT proof FROM results ORDER BY prompt_id") == [("proven",), ("unproven",)]
+    assert store.rows("SELECT sum(unproven), sum(done) FROM job_counters") == [(1, 2)]

@@ -12,7 +12,7 @@ from distllm.workers.errors import EXCEPTIONS, Sign, Translator, shorten
 from distllm.workers.sse import LineTooLongError
 
 BUSY, BROKEN, INPUT = ErrorClass.BUSY, ErrorClass.BROKEN, ErrorClass.INPUT
-REFUSED, SETUP, CUT, LOST = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.CUT_INPUT, ErrorClass.LOST
+REFUSED, SETUP, LOST = ErrorClass.REFUSED, ErrorClass.SETUP, ErrorClass.LOST
 PLACE = "http://10.0.0.7:8080"
 
 # Each class: before the first byte, and after it.
