@@ -9,7 +9,10 @@ from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of
 from distllm.store.attempts import Sent
 
 Key = tuple[int, str, int]
-"""A worker, what it calls its model, and a reading: another server may put another frame around the same reading."""
+"""A worker, what it calls its model, and a reading: another server may put another frame around the same reading.
+
+In the place of a reading stands the number of a prompt, below 0, that puts answers together.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,9 @@ class Asked:
 
     @property
     def key(self) -> Key:
-        """What its count belongs to."""
-        return self.station.id, self.call.model, self.reading_id
+        """What its count belongs to; what puts answers together shares its text with no other, whatever its reading."""
+        lease = self.sent.lease
+        return self.station.id, self.call.model, -lease.prompt_id if lease.level else lease.reading_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class Judge:
         said = proof(read_tokens=count, bounds=bounds, max_tokens=call.max_tokens, window=window, held=held, loss=loss)
         if said == "proven":
             self._held[place] = max(held, needs)
-            if known.exact and (model, asked.reading_id) not in self._learnt:
+            if known.exact and (model, asked.key[2]) not in self._learnt:
                 read = read_of(asked, outcome, offer, count, learnt=True)
                 self._learn(model, read, certain=True)
         return said == "proven"

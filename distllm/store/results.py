@@ -162,13 +162,20 @@ def settle(tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
     return moved
 
 
-# The attempt tells whether it is still that answer: one that was asked for again is another.
+# The attempt tells whether it is still that answer: one that was asked for again is another. What was put together is
+# proven no more than what it was put together from.
+_given = results.alias("given")
 _PROVE = (
     update(results)
     .where(
         results.c.prompt_id == bindparam("prompt"),
         results.c.attempt_id == bindparam("attempt"),
         results.c.proof == literal_column("'unproven'"),
+        ~exists().where(
+            prompts.c.parent_id == bindparam("prompt"),
+            _given.c.prompt_id == prompts.c.id,
+            _given.c.proof == literal_column("'unproven'"),
+        ),
     )
     .values(proof="proven")
 )

@@ -1,5 +1,7 @@
 """Long papers: an answer that waits for its parts, as a count in the store."""
 
+from dataclasses import replace
+
 import pytest
 
 from distllm.domain.models import ErrorClass
@@ -7,6 +9,7 @@ from distllm.domain.policy import Failed
 from distllm.store.attempts import Sent
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import Lease
+from distllm.store.results import prove
 from tests.store.store_kit import HUGE, MODEL, NOW, Store, add_job, end, split
 
 
@@ -81,3 +84,14 @@ def test_a_part_that_no_window_holds_fails_what_waits_for_it(store: Store) -> No
     assert store.write(lambda tx: fail_unfit(tx, MODEL, 20, [1], NOW)) == 2
     assert store.rows("SELECT DISTINCT state FROM prompts") == [("failed",)]
     assert store.value("SELECT finished_at FROM jobs") == NOW
+
+
+def test_an_answer_is_not_proven_later_while_a_part_is_not(store: Store, sent_parts: list[Sent]) -> None:
+    me, worker = sent_parts[0].coordinator_id, sent_parts[0].worker_id
+    store.settle(*(replace(end(sent), proof="unproven") for sent in sent_parts))
+    merge = store.send(me, worker, store.must_take(me, worker).leases[0])
+    store.settle(replace(end(merge), proof="unproven"))
+    store.write(lambda tx: prove(tx, [sent_parts[0], merge]))
+    assert store.rows("SELECT proof FROM results WHERE prompt_id = 1") == [("unproven",)]
+    store.write(lambda tx: prove(tx, [sent_parts[1], merge]))
+    assert store.rows("SELECT DISTINCT proof FROM results") == [("proven",)]
