@@ -114,6 +114,8 @@ class Factors:
 
     def apart(self, then: Makeup, now: Makeup) -> tuple[float, float]:
         """By how many tokens more is asked now than was asked then, and how far that may be off."""
+        if now == then:
+            return 0.0, SURE * _IN_QUESTION
         other = Makeup(*(a - b for a, b in zip(now, then, strict=True)))
         variance = weigh(other, self._moved(other)) + _IN_QUESTION**2
         variance += sum((_QUESTION * weigh(asked, self.weights)) ** 2 for asked in (then, now))
