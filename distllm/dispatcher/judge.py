@@ -236,12 +236,12 @@ class Judge:
         factors, reading_id = self._taught(model), read.key[2]
         if (model, reading_id) in self._learnt or (model not in self._lessons and len(self._lessons) >= MOST_MODELS):
             return
+        _forget_oldest(self._learnt)
+        self._learnt[model, reading_id] = None
         lessons = self._lessons.setdefault(model, Lessons(None))
         bounds = factors.bounds(read.parts)
         if lessons.full or (factors.counts >= STEADY and bounds.lower <= read.read <= bounds.upper):
             return
-        _forget_oldest(self._learnt)
-        self._learnt[model, reading_id] = None
         lessons.add(read.parts, read.read, certain=certain)
         self._changed[model] = lessons.all
         if lessons.all.counts % SELDOM == 0 or len(self._doubts.get(model, ())) <= FEW_DOUBTS:

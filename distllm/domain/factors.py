@@ -12,10 +12,11 @@ counted but their alphabet are taken for strange only where the commonest Englis
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import mul
 from typing import Self
 
-from distllm.domain.tokens import Makeup, weigh
+from distllm.domain.tokens import TEXTS_IN_USE, Makeup, weigh
 
 SURE = 2.5
 """Of how many standard deviations the bounds are."""
@@ -100,8 +101,7 @@ class Factors:
 
     def bounds(self, parts: Makeup, fewest: int = 0) -> Bounds:
         """Bounds of the tokens of what is made up so, which are at least `fewest`."""
-        expected = weigh(parts, self.weights)
-        deviation = math.sqrt(self._variance(parts, self._moved(parts)))
+        expected, deviation = _expected(self, parts)
         lower, floor = (max(fewest, round(expected - many * deviation)) for many in (SURE, CERTAIN))
         return Bounds(lower, max(lower, round(expected + SURE * deviation)), floor)
 
@@ -163,6 +163,12 @@ class Factors:
             return None
         whole = (tuple(rows[max(i, j)][min(i, j)] for j in range(_PARTS)) for i in range(_PARTS))
         return cls(Makeup(*weights), tuple(whole), counts)
+
+
+@lru_cache(maxsize=TEXTS_IN_USE)
+def _expected(factors: Factors, parts: Makeup) -> tuple[float, float]:
+    """The tokens of what is made up so, and their standard deviation: the same request is looked at several times."""
+    return weigh(parts, factors.weights), math.sqrt(factors._variance(parts, factors._moved(parts)))
 
 
 UNLEARNT = Factors(

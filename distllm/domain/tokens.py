@@ -145,6 +145,7 @@ def texts_of(call: Call) -> tuple[str, ...]:
     return tuple(filter(None, (call.system, *(text for _, text in call.turns), call.question)))
 
 
+@lru_cache(maxsize=TEXTS_IN_USE)
 def makeup_of(texts: tuple[str, ...]) -> Makeup:
     """The makeup of messages with their frames; what is made of a text is kept while it is in use."""
     return together(Makeup(messages=len(texts)), *map(_makeup, texts))
