@@ -2,6 +2,7 @@
 
     uv run --group bench python -m benchmarks.dispatch
     uv run --group bench python -m benchmarks.dispatch --prompt-bytes 20000
+    uv run --group bench python -m benchmarks.dispatch --answer-tokens 8
     uv run python -m benchmarks.dispatch --without-litellm --profile dispatch.prof
 
 Two stub servers in processes of their own answer at once. The research preset's five questions are asked about
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=2000, help="prompts of a run, five about a paper (2000)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, taken in turns (5)")
     parser.add_argument("--in-flight", type=int, default=50, help="requests at a time (50)")
-    parser.add_argument("--answer-tokens", type=int, default=8, help="tokens of an answer, each an event (8)")
+    parser.add_argument("--answer-tokens", type=int, default=100, help="tokens of an answer, each an event (100)")
     parser.add_argument("--close", action="store_true", help="servers end each connection with its answer")
     parser.add_argument("--bare-keeps", action="store_true", help="the bare loop uses connections again")
     parser.add_argument("--litellm-prompts", type=int, default=500, help="prompts of a run of LiteLLM (500)")
