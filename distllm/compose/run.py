@@ -15,6 +15,7 @@ from distllm.config import Config
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Listener
+from distllm.domain.hours import Hours
 from distllm.domain.models import Offer
 from distllm.intake import OnStep, Weights, Window, build
 from distllm.metrics import Sinks, open_sinks
@@ -92,7 +93,17 @@ class Run:
     `stop` once finishes what is in flight, twice stops at once; nothing is lost either way.
     """
 
-    def __init__(self, database: Database, config: Config, fleet: Fleet, listener: Listener, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        config: Config,
+        fleet: Fleet,
+        listener: Listener,
+        clock: Clock,
+        *,
+        no_worker_limit: float = NO_WORKER_SECONDS,
+        hours: Hours | None = None,
+    ) -> None:
         self._database = database
         self._lock = coordinator_lock(database.path)
         self._clock = clock
@@ -110,11 +121,12 @@ class Run:
             request_timeout=config.request_timeout,
             max_retries=config.max_retries,
             seats_in_all=config.max_concurrent_batch,
-            no_worker_limit=NO_WORKER_SECONDS,
+            no_worker_limit=no_worker_limit,
             listener=self._hear,
             clock=clock,
             rng=Random(time.time_ns()),
             keep_samples=config.enable_metrics,
+            hours=hours,
         )
 
     @property
@@ -133,13 +145,20 @@ class Run:
 
     async def until_done(self, wanted: Callable[[int], bool], on_follow: Callable[[int | None], None]) -> None:
         """Return when no `wanted` job is unfinished; `on_follow` is told the process of a live coordinator."""
+        await self._work(wanted, on_follow)
+
+    async def until_stopped(self, on_follow: Callable[[int | None], None]) -> None:
+        """Work whatever is submitted, also later, until told to stop; `on_follow` as in `until_done`."""
+        await self._work(None, on_follow)
+
+    async def _work(self, wanted: Callable[[int], bool] | None, on_follow: Callable[[int | None], None]) -> None:
         told = False
         while not self._lock.try_acquire():
             if not told:
                 on_follow(self._lock.holder())
                 told = True
-            left = await self._database.read.unfinished()
-            if self._stops or not any(wanted(job["job_id"]) for job in left):
+            left = [] if wanted is None else await self._database.read.unfinished()
+            if self._stops or (wanted is not None and not any(wanted(job["job_id"]) for job in left)):
                 return
             await self._pause()
         try:

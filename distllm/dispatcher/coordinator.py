@@ -17,7 +17,8 @@ from distllm.dispatcher.turns import Turns
 from distllm.dispatcher.waits import Waits
 from distllm.dispatcher.watch import Watch
 from distllm.domain.clock import Clock
-from distllm.domain.events import Listener, to_all
+from distllm.domain.events import Listener, Noticed, to_all
+from distllm.domain.hours import Hours
 from distllm.store.database import Database
 from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
@@ -36,7 +37,7 @@ class Coordinator:
 
     `workers` come each with the number of seats that is configured for it, None to ask the server.
     `no_worker_limit` is how many seconds it waits at first for a worker that can answer. `keep_samples` has it
-    keep what the workers did over time.
+    keep what the workers did over time. It leases only within `hours`, where they are given.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Coordinator:
         clock: Clock,
         rng: Random,
         keep_samples: bool = False,
+        hours: Hours | None = None,
     ) -> None:
         self._database = database
         self._workers = workers
@@ -69,6 +71,8 @@ class Coordinator:
         self._clock = clock
         self._rng = rng
         self._keep_samples = keep_samples
+        self._hours = hours
+        self._resting = False
         self._turns: Turns | None = None
         self._stopping = False
         self._aborted = False
@@ -90,8 +94,8 @@ class Coordinator:
         if self._turns is not None:
             self._turns.abort()
 
-    async def run(self, wanted: Callable[[int], bool]) -> None:
-        """Work until no job that is `wanted` is left unfinished, or until told to stop.
+    async def run(self, wanted: Callable[[int], bool] | None) -> None:
+        """Work until no job that is `wanted` is left unfinished, or until told to stop: only then, if that is None.
 
         Raises NoWorkerError if nobody could answer at first, StoreError if the database is broken.
         """
@@ -158,12 +162,13 @@ class Coordinator:
         turns: Turns,
         stations: Sequence[Station],
         loops: Sequence[asyncio.Task[None]],
-        wanted: Callable[[int], bool],
+        wanted: Callable[[int], bool] | None,
     ) -> None:
         waits = Waits(stations, self._database.read, self._no_worker_limit, self._tell)
         began = self._clock.ticks()
         looked = -1.0
         while True:
+            self._keep_hours(turns)
             moved = await turns.step()
             for loop in loops:
                 if loop.done():
@@ -175,13 +180,31 @@ class Coordinator:
                 looked = self._clock.ticks()
                 left = [job for job in await self._database.read.unfinished() if job["submitted"]]
                 await self._fail_unfit(stations, frozenset(job["job_id"] for job in left), idle=turns.idle)
-                if not any(wanted(job["job_id"]) for job in left):
+                if wanted is not None and not any(wanted(job["job_id"]) for job in left):
                     self.stop()
                     continue
                 waits.note()
-                if not moved:
+                if not moved and not self._resting:
                     await waits.mind({job["model"] for job in left}, looked - began, idle=turns.idle)
             await turns.wait()
+
+    def _keep_hours(self, turns: Turns) -> None:
+        """Rest outside of the working hours, and say when that begins and ends."""
+        if self._hours is None or self._stopping:
+            return
+        now = self._clock.now()
+        resting = not self._hours.are_now(now)
+        if resting != self._resting:
+            begin = self._hours.next_begin(now)
+            self._tell(
+                Noticed(
+                    f"outside of the working hours ({self._hours}): nothing more is asked before {begin:%H:%M}"
+                    if resting
+                    else f"the working hours have begun ({self._hours})"
+                )
+            )
+        self._resting = resting
+        turns.rest(resting)
 
     async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int], *, idle: bool) -> None:
         """Fail what no window holds, once every worker has told its own.

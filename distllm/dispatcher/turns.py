@@ -107,12 +107,17 @@ class Turns:
         self._papers: Sequence[Paper] = ()
         self._backlog_due = 0.0
         self._helping: Ask | None = None
-        self._claiming = True
+        self._stopping = False
+        self._resting = False
         self._draining = False
         self._told_of_suspects = False
         self._leaving = False
         self._strangers_due = clock.ticks() + STRANGERS_EVERY_SECONDS
         self._write_failed = False
+
+    @property
+    def _claiming(self) -> bool:
+        return not (self._stopping or self._resting)
 
     @property
     def idle(self) -> bool:
@@ -125,8 +130,14 @@ class Turns:
 
     def stop_claiming(self) -> None:
         """Lease no more, and give back what has not been sent."""
-        self._claiming = False
+        self._stopping = True
         self.wake()
+
+    def rest(self, resting: bool) -> None:
+        """Lease nothing while `resting`, and give back what has not been sent; what is in flight ends."""
+        if resting != self._resting:
+            self._resting = resting
+            self.wake()
 
     def abort(self) -> None:
         """Stop the requests in flight; their prompts go back without a charge."""

@@ -17,6 +17,7 @@ from distllm.balancer.policies import Affinity, Policy
 from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed
+from distllm.domain.hours import Hours
 from distllm.domain.models import Document, Template, WorkerSpec, WorkerType
 from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
@@ -105,6 +106,7 @@ class Bench:
         request_timeout: float = 30.0,
         clock: Clock | None = None,
         context_length: int | None = None,
+        hours: Hours | None = None,
     ) -> AsyncIterator[Coordinator]:
         """A coordinator with one worker for each server; `context_length` is configured for all of them."""
         async with open_session() as session:
@@ -124,6 +126,7 @@ class Bench:
                 clock=clock or Clock(),
                 rng=Random(1),
                 keep_samples=keep_samples,
+                hours=hours,
             )
 
     async def elsewhere(self, transaction: Callable[[Tx], object]) -> None:

@@ -30,9 +30,7 @@ def hours(text: str, zone: timezone = UTC) -> Hours:
         ("22:00-24:00", ["23:59"], ["00:00", "21:59"]),
     ],
 )
-def test_hours_are_ranges_of_a_day_which_may_go_over_midnight(
-    text: str, within: list[str], outside: list[str]
-) -> None:
+def test_hours_are_ranges_of_a_day_which_may_go_over_midnight(text: str, within: list[str], outside: list[str]) -> None:
     assert [each for each in within if not hours(text).are_now(at(each))] == []
     assert [each for each in outside if hours(text).are_now(at(each))] == []
 
