@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from distllm.documents.kinds import LARGEST, kind_of, known_suffixes
 from distllm.domain.errors import DistllmError, UsageError
+from distllm.domain.models import Document
 from distllm.scratch import scratch_folder
 
 STDIN = Path("-")
@@ -28,7 +29,8 @@ class Source:
 
     `path` is absolute; `name` is what people call it: its path within the folder that was asked for, or its
     file name; `mtime` is in seconds since 1970, `size` in bytes. One that is `fleeting` is gone when its
-    process ends, so nobody can come back to it. `problem` says why it is not to be read, else None.
+    process ends, so nobody can come back to it. `problem` says why it is not to be read, else None. `document` is
+    what was read of it where that has happened already; its path need not be there then.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Source:
     size: int
     fleeting: bool = False
     problem: str | None = None
+    document: Document | None = None
 
 
 def find_files(paths: Sequence[Path], stdin: Path | None = None) -> list[Source]:

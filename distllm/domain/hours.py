@@ -28,7 +28,7 @@ class Hours:
         for given in text.split(","):
             begin, dash, end = given.partition("-")
             first, last = _minute(begin), _minute(end)
-            if not dash or first is None or last is None or first == last or first == DAY:
+            if not dash or first is None or last is None or first in (last, DAY):
                 raise UsageError(
                     f"--hours: {given.strip()!r} is no range of hours: write 22:00-07:00, or several such as "
                     "12:00-13:00,22:00-07:00"

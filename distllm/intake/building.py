@@ -22,8 +22,8 @@ from distllm.store.sqlite import Tx
 from distllm.store.submissions import (
     build_prompts,
     create_job,
+    known_job,
     save_document,
-    unfinished_job,
     unread_files,
 )
 
@@ -51,7 +51,7 @@ Window = Callable[[str], Awaitable[int | None]]
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The job of a request; `known` if the same request had begun it, and it had not ended."""
+    """The job of a request; `known` if the same request had begun it."""
 
     job_id: int
     known: bool
@@ -60,7 +60,8 @@ class Created:
 async def create(database: Database, request: Request, clock: Clock) -> Created:
     """Store a job with its questions and files, unread.
 
-    The same request made again before its job has ended is the same job, so that nothing is asked twice.
+    The same request made again before its job has ended is the same job, so that nothing is asked twice. With a
+    key it is the same job for ever; KeyTakenError where another request bore the key.
 
     What came through standard input is read first, and its text is stored in the transaction that makes the
     job: a submit that is killed while it reads it leaves no job, and a job never waits for a file that is
@@ -68,16 +69,24 @@ async def create(database: Database, request: Request, clock: Clock) -> Created:
     """
     fleeting = await _read_fleeting(request.sources)
     job = new_job(request, {place: document.sha256 for place, document in fleeting.items()})
-    known_now = fleeting | {i: refused(source) for i, source in enumerate(request.sources) if source.problem}
+    known_now = fleeting | {
+        i: source.document or refused(source)
+        for i, source in enumerate(request.sources)
+        if source.document or source.problem
+    }
+    read_as = lru_cache(maxsize=None)(reading_of)
+    # Counted here, not in the transaction, which others wait for.
+    await asyncio.to_thread(lambda: [read_as(document.text) for document in known_now.values()])
 
     def transaction(tx: Tx) -> Created:
-        known = unfinished_job(tx, job.request_hash)
+        known = known_job(tx, job)
         if known is not None:
-            go_on(tx, [known])
+            if job.key is None:
+                go_on(tx, [known])
             return Created(known, known=True)
         job_id = create_job(tx, job, clock.now())
         for ordinal, document in known_now.items():
-            save_document(tx, job_id, ordinal, document, reading_of, clock.now())
+            save_document(tx, job_id, ordinal, document, read_as, clock.now())
         return Created(job_id, known=False)
 
     return await database.write(transaction)

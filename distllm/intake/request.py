@@ -16,7 +16,7 @@ class Request:
     """What a person asks for. `max_tokens` and `temperature` override the preset's where they are given.
 
     A `fresh` one asks everything anew, whatever is answered already. Without `references`, those of documents that
-    have to be split are not read.
+    have to be split are not read. With a `key`, a request made again is known by it.
     """
 
     sources: Sequence[Source]
@@ -28,6 +28,7 @@ class Request:
     priority: int = 0
     fresh: bool = False
     references: bool = True
+    key: str | None = None
 
 
 def new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
@@ -64,6 +65,7 @@ def new_job(request: Request, piped: Mapping[int, str | None]) -> NewJob:
         files=files,
         fresh=request.fresh,
         references=request.references,
+        key=request.key,
     )
 
 

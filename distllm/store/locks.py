@@ -89,3 +89,8 @@ def coordinator_pid(path: Path) -> int | None:
     """The process that works the database at `path` now, None if there is none."""
     lock = coordinator_lock(path)
     return lock.holder() if lock.is_held() else None
+
+
+def service_lock(path: Path) -> FileLock:
+    """The lock of the one service that the database at `path` may have, also while it waits to be the coordinator."""
+    return FileLock(path.with_name(path.name + "-service"))

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, exists, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
+from distllm.domain.errors import DistllmError
 from distllm.domain.models import Document, Template
 from distllm.store.costs import count_asked, count_parts
 from distllm.store.parts import end_of_chunk, mark_copies
@@ -35,12 +36,17 @@ class NewQuestion:
     merge_tokens: int
 
 
+class KeyTakenError(DistllmError):
+    """A key came again with another request than before."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """What is known of a job before any file has been read.
 
     `files` are (name, path, mtime). `request_hash` tells the same request made again. A `fresh` job reuses
-    no answer. Without `references`, those of documents that are split are not read.
+    no answer. Without `references`, those of documents that are split are not read. `key` is what the same request
+    bears whenever it is made again, if it bears one.
     """
 
     name: str
@@ -53,6 +59,7 @@ class NewJob:
     files: Sequence[tuple[str, str, float]]
     fresh: bool = False
     references: bool = True
+    key: str | None = None
 
     @property
     def asked(self) -> Sequence[tuple[int, int]]:
@@ -77,8 +84,13 @@ _UNFINISHED = (
     .limit(1)
 )
 
+# Whatever has become of the job that a key made, the same key makes no other.
+_OF_KEY = select(jobs.c.id, jobs.c.request_hash).where(jobs.c.submit_key == bindparam("key"))
+
 _NEW_JOB = insert_row(
-    jobs, "name", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh", "with_references"
+    jobs,
+    *("name", "submit_key", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh"),
+    "with_references",
 ).returning(jobs.c.id)
 _NEW_TEMPLATE = insert_row(
     templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens", "merge", "merge_tokens"
@@ -86,24 +98,34 @@ _NEW_TEMPLATE = insert_row(
 _NEW_FILE = insert_row(job_documents, "job_id", "ordinal", "name", "path", "mtime")
 
 
-def unfinished_job(tx: Tx, request_hash: str) -> int | None:
-    """The job that the same request has begun, and that has not ended."""
-    job_id: int | None = tx.value(_UNFINISHED, {"hash": request_hash})
-    return job_id
+def known_job(tx: Tx, job: NewJob) -> int | None:
+    """The job that the same request has begun, and that has not ended; with a key, the one that the key has made.
+
+    Raises KeyTakenError where another request bore the key.
+    """
+    if job.key is None:
+        job_id: int | None = tx.value(_UNFINISHED, {"hash": job.request_hash})
+        return job_id
+    for job_id, request_hash in tx.rows(_OF_KEY, {"key": job.key}):
+        if request_hash != job.request_hash:
+            raise KeyTakenError(f"another request was made with this key, which is job {job_id}: give each its own")
+        return job_id
+    return None
 
 
 def create_job(tx: Tx, job: NewJob, now: float) -> int:
     """Store a job with its questions and the list of its files; return its id.
 
-    The id of an unfinished job is returned where the same request has begun one.
+    The id of the job is returned that the same request has made already, if that is known (see `known_job`).
     """
-    known = unfinished_job(tx, job.request_hash)
+    known = known_job(tx, job)
     if known is not None:
         return known
     job_id: int = tx.value(
         _NEW_JOB,
         {
             "name": job.name,
+            "submit_key": job.key,
             "preset": job.preset,
             "model": job.model,
             "params": json.dumps(job.params, sort_keys=True),
