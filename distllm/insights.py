@@ -2,11 +2,19 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from distllm.balancer.forecast import Seen, Speed, Work, forecast
+from distllm.domain.errors import NoJobError
+from distllm.domain.hours import Hours
 from distllm.domain.models import StoredRequest
+from distllm.store.locks import coordinator_pid
 from distllm.store.reads import Reader, Record
+from distllm.store.served import served
+
+NEWEST_FAILURES = 5
 
 _FEWEST = 3
 """Fewer answers tell no pace."""
@@ -43,6 +51,46 @@ class Progress:
     def left(self) -> int:
         """Prompts that are still to end."""
         return 0 if self.ended else self.total - self.done - self.failed - self.cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A coordinator is outside of its working hours, which are written in `hours`, until then by the wall's clock."""
+
+    hours: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobNow:
+    """Where one job stands. `live` is the coordinator's process, `eta` is in seconds; None where there is none.
+
+    `reading` is what reading cost it, None where that is not known; `rests` if its coordinator does.
+    """
+
+    job: Record
+    reading: "Reading | None"
+    eta: float | None
+    live: int | None
+    unreadable: list[Record]
+    failures: list[Record]
+    workers: list[Record]
+    rests: Rest | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left to be done."""
+        return self.job["finished_at"] is not None
+
+    def facts(self) -> Record:
+        """The same for programs."""
+        more = {
+            "reading": None if self.reading is None else self.reading.facts(),
+            "eta_seconds": self.eta,
+            "coordinator": self.live,
+            "rests_until": None if self.rests is None else self.rests.until.isoformat(),
+        }
+        return self.job | more | {"not_read": self.unreadable, "last_failures": self.failures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +148,33 @@ class Reading:
             "ratio": None if self.ratio is None else round(self.ratio, 4),
             "untold_answers": self.untold,
         }
+
+
+def resting(path: Path, now: float) -> Rest | None:
+    """Whether the coordinator of the database at `path` is outside of its working hours."""
+    told = served(path)
+    if told is None or told.hours is None or coordinator_pid(path) != told.pid:
+        return None
+    hours = Hours.parse(told.hours)
+    return None if hours.are_now(now) else Rest(told.hours, hours.next_begin(now))
+
+
+async def job_now(reader: Reader, path: Path, job_id: int, now: float) -> JobNow:
+    """Where a job of the database at `path` stands. Raises NoJobError if there is none."""
+    job = await reader.job(job_id)
+    if job is None:
+        raise NoJobError(job_id)
+    live = coordinator_pid(path)
+    return JobNow(
+        job,
+        await reading(reader, job_id),
+        await time_left(reader, job, now) if live else None,
+        live,
+        await reader.unreadable(job_id),
+        await reader.failures(job_id, NEWEST_FAILURES),
+        await reader.workers(),
+        resting(path, now) if job["finished_at"] is None else None,
+    )
 
 
 async def progress(reader: Reader, job_id: int, now: float) -> Progress | None:

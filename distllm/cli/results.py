@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from distllm.cli.screen import out, safe
-from distllm.domain.errors import UsageError
+from distllm.domain.errors import NoJobError, UsageError
 from distllm.insights import Paper, own_prompts, papers
 from distllm.store.reads import Reader, open_reader
 
@@ -25,7 +25,7 @@ def show_results(db: Path, job_id: int, document: str | None, prompt: str | None
 async def _results(db: Path, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
     async with open_reader(db) as reader:
         if await reader.job(job_id) is None:
-            raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
+            raise NoJobError(job_id)
         names = [row["name"] for row in await reader.templates(job_id)]
         if not names:
             return await _batch(reader, job_id, document or prompt, as_json)

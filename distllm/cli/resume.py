@@ -9,7 +9,7 @@ from distllm.cli.status import gather
 from distllm.compose.fleet import open_fleet
 from distllm.config import Config
 from distllm.domain.clock import Clock
-from distllm.domain.errors import UsageError
+from distllm.domain.errors import NoJobError
 from distllm.store.reads import open_reader
 
 
@@ -22,7 +22,7 @@ async def _resume(db: Path, config: Config, jobs: list[int], as_json: bool) -> i
     async with open_reader(db) as reader:
         for job_id in jobs:
             if await reader.job(job_id) is None:
-                raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
+                raise NoJobError(job_id)
         paused = await reader.paused()
         unfinished = {job["job_id"] for job in await reader.unfinished()} | paused.intersection(jobs)
         wanted = sorted(unfinished.intersection(jobs) if jobs else unfinished)

@@ -9,7 +9,7 @@ from rich.text import Text
 from distllm.cli.screen import count, failed_prompt, number, safe, span, table
 
 if TYPE_CHECKING:
-    from distllm.insights import Reading
+    from distllm.insights import JobNow, Reading
 
 Record = dict[str, Any]
 
@@ -85,9 +85,9 @@ def failure_lines(unreadable: Sequence[Record], failures: Sequence[Record]) -> l
     ]
 
 
-def fact_lines(job: Record, reading: "Reading | None", eta: float | None, live: int | None) -> list[Text]:
+def fact_lines(now: "JobNow") -> list[Text]:
     """The facts of a job, a line each."""
-    return [_line(name, value) for name, value in _facts(job, reading, eta, live)]
+    return [_line(name, value) for name, value in _facts(now)]
 
 
 def read_once(reading: "Reading", *, files: bool) -> str:
@@ -107,7 +107,8 @@ def _line(name: str, value: str) -> Text:
     return Text(safe(f"  {name:<12} {value}"))
 
 
-def _facts(job: Record, reading: "Reading | None", eta: float | None, live: int | None) -> list[tuple[str, str]]:
+def _facts(now: "JobNow") -> list[tuple[str, str]]:
+    job, reading, eta, live = now.job, now.reading, now.eta, now.live
     counts = ", ".join(
         f"{number(job[state])} {state}" for state in ("pending", "leased", "failed", "cancelled") if job[state]
     )
@@ -143,5 +144,7 @@ def _facts(job: Record, reading: "Reading | None", eta: float | None, live: int 
         facts.append(("coordinator", f"none is live; go on with: distllm resume {job['job_id']}"))
     else:
         facts.append(("coordinator", f"process {live}"))
+        if now.rests is not None:
+            facts.append(("waits", f"for its working hours ({now.rests.hours}): goes on at {now.rests.until:%H:%M}"))
         facts.append(("left", f"about {span(eta)}" if eta is not None else "not known yet"))
     return facts

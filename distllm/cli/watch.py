@@ -7,16 +7,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.live import Live
 
 from distllm.cli.screen import PLAIN_LINE_EVERY_SECONDS, number, out, safe, span
-from distllm.cli.status import JobNow, gather, show
+from distllm.cli.status import gather, show
 from distllm.cli.status_view import state_of
 from distllm.cli.watch_view import job_screen, jobs_screen
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import Reader, open_reader
+
+if TYPE_CHECKING:
+    from distllm.insights import JobNow
 
 LOOK_EVERY_SECONDS = 0.5
 DRAW_AT_LEAST_EVERY_SECONDS = 1.0

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,7 +10,6 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from distllm.cli.screen import count, number, out, safe
-from distllm.cli.status import JobNow
 from distllm.cli.status_view import (
     fact_lines,
     failure_lines,
@@ -20,6 +19,9 @@ from distllm.cli.status_view import (
     worker_errors,
     workers_table,
 )
+
+if TYPE_CHECKING:
+    from distllm.insights import JobNow
 
 Record = dict[str, Any]
 
@@ -47,13 +49,13 @@ def jobs_screen(jobs: Sequence[Record], live: int | None, height: int) -> Render
     return Group(*pieces)
 
 
-def job_screen(now: JobNow, height: int) -> RenderableType:
+def job_screen(now: "JobNow", height: int) -> RenderableType:
     """One job: how far it is, its facts, its workers, and what went wrong."""
     bar = ProgressBar(total=max(1, now.job["total"]), completed=now.job["done"], width=min(_WIDEST_BAR, out.width))
     pieces: list[RenderableType] = [
         heading(now.job),
         Padding(bar),
-        *fact_lines(now.job, now.reading, now.eta, now.live),
+        *fact_lines(now),
     ]
     if now.workers:
         pieces += [workers_table(now.workers, one_line=True), *worker_errors(now.workers)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from distllm.domain.errors import UsageError
+from distllm.domain.errors import NoJobError, UsageError
 from distllm.store.exports import (
     failure_pages,
     file_pages,
@@ -101,7 +101,7 @@ async def open_source(reader: Reader, job_id: int, wide: bool) -> Source:
     """
     job = await reader.job(job_id)
     if job is None:
-        raise UsageError(f"there is no job {job_id}: `distllm status` lists them")
+        raise NoJobError(job_id)
     questions = await reader.templates(job_id)
     if wide and not questions:
         raise UsageError(f"job {job_id} has no questions that could be columns: leave --wide out")
