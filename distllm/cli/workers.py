@@ -3,7 +3,8 @@
 import asyncio
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from distllm.cli.screen import number, out, safe, span, table, tell
-from distllm.compose.checkup import Checked, check_workers, identities
+from distllm.compose.checkup import Checked, check_workers
+from distllm.compose.roster import Record, learnt_of, roster, seen_models
 from distllm.config import Config
 from distllm.domain.errors import UsageError
-from distllm.domain.models import Health, WorkerSpec, WorkerType
-from distllm.store.reads import open_reader
+from distllm.domain.models import Health, WorkerType
+from distllm.store.reads import Reader, open_reader
 from distllm.workers.remedies import remedy_for
 
 EXIT_SOME = 1
 EXIT_NONE = 4
-Record = dict[str, Any]
 
 _NOBODY = "No worker is configured: `distllm workers scan` looks for servers, `distllm workers add` names one."
 
@@ -58,55 +59,18 @@ def _load(row: Record) -> str:
 
 
 async def _known(db: Path, config: Config) -> list[Record]:
-    """The configured workers with what was seen of them, then those that are only in the database."""
-    seen: dict[str, Record] = {}
-    if db.exists():
-        async with open_reader(db) as reader:
-            seen = {row["identity"]: row for row in await reader.workers()}
-    models = await _models(db)
-    known = []
-    for spec, identity in await identities(config):
-        known.append(_facts(identity, spec, seen.pop(identity, None), models.get(identity, []), config))
-    known += [_facts(identity, None, row, models.get(identity, []), config) for identity, row in seen.items()]
-    return known
+    async with _reader(db) as reader:
+        return await roster(config, reader)
 
 
-async def _models(db: Path) -> dict[str, list[Record]]:
-    """What each worker was seen to have, by its identity."""
-    models: dict[str, list[Record]] = {}
-    if db.exists():
-        async with open_reader(db) as reader:
-            for row in await reader.worker_models():
-                models.setdefault(row.pop("identity"), []).append(row)
-    return models
-
-
-def _learnt(name: str | None, models: Sequence[Record], config: Config) -> Record:
-    """What was measured of the model called `name`, also under its other names, or of the first that was measured."""
-    names = next((group for group in config.aliases() if name in group), (name,))
-    those = [model for model in models if name is None or model["model"] in names]
-    found = next((model for model in those if model["decode_rate"] or model["prefill_rate"]), {})
-    return {learnt: found.get(learnt) for learnt in ("prefill_rate", "decode_rate", "load_seconds")}
-
-
-def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: list[Record], config: Config) -> Record:
-    seen = seen or {}
-    limit = spec.slots if spec else None
-    return {
-        "id": spec.name if spec else seen["worker"],
-        "type": str(spec.type) if spec else seen["type"],
-        "address": identity,
-        "configured": spec is not None,
-        "model": spec.model if spec else None,
-        "models": models,
-        "context_length": spec.context_length if spec else None,
-        "seats": limit or seen.get("slots"),
-        "healthy": None if seen.get("last_seen_at") is None else bool(seen["healthy"]),
-        "error": seen.get("error"),
-        "last_seen_at": seen.get("last_seen_at"),
-        "answers": seen.get("succeeded", 0),
-        "failed": seen.get("failed", 0),
-    } | _learnt(spec.model if spec else None, models, config)
+@asynccontextmanager
+async def _reader(db: Path) -> AsyncIterator[Reader | None]:
+    """The database, None while there is none."""
+    if not db.exists():
+        yield None
+        return
+    async with open_reader(db) as reader:
+        yield reader
 
 
 def _row(row: Record) -> tuple[Any, ...]:
@@ -154,9 +118,11 @@ async def _check(
     db: Path, config: Config, names: list[str], generate: bool, as_json: bool
 ) -> list[tuple[Checked, Record]]:
     """What each worker says now, with what was measured of it before."""
-    found, models = [], await _models(db)
+    found = []
+    async with _reader(db) as reader:
+        models = await seen_models(reader)
     async for each in check_workers(config, names, generate=generate):
-        found.append((each, _learnt(each.spec.model, models.get(each.identity, []), config)))
+        found.append((each, learnt_of(each.spec.model, models.get(each.identity, []), config)))
         if not as_json:
             _show(*found[-1])
     return found
