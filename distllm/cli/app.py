@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from distllm.cli.commands import answers, db, jobs, presets, workers
+from distllm.cli.commands import answers, db, jobs, presets, serve, workers
 from distllm.cli.root import StoppedError, app
 from distllm.domain.errors import DistllmError
 from distllm.domain.text import shown
 
-__all__ = ["answers", "db", "jobs", "presets", "run", "workers"]
+__all__ = ["answers", "db", "jobs", "presets", "run", "serve", "workers"]
 
 
 def run(arguments: Sequence[str]) -> int:

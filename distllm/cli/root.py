@@ -14,7 +14,7 @@ from distllm.domain.paths import no_address
 ORDER = (
     *("submit", "status", "resume", "pause", "cancel", "retry"),
     *("results", "export", "query"),
-    *("workers", "presets", "db"),
+    *("serve", "workers", "presets", "db"),
 )
 
 

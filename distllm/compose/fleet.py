@@ -56,6 +56,12 @@ class Fleet:
         # Whoever asks may be cancelled; the answer is for others too.
         return await asyncio.shield(self._looks[worker])
 
+    def forget(self) -> None:
+        """Have workers asked anew what they say of themselves: they may have other models by now."""
+        for worker, look in list(self._looks.items()):
+            if look.done():
+                del self._looks[worker]
+
     async def close(self) -> None:
         """End what was begun."""
         for task in self._looks.values():

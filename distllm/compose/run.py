@@ -90,7 +90,8 @@ def _offered(offers: Sequence[Offer], names: Set[str] | None) -> int | None:
 class Run:
     """Work on a database until the wanted jobs have ended, as its coordinator or behind the one that is live.
 
-    `stop` once finishes what is in flight, twice stops at once; nothing is lost either way.
+    `stop` once finishes what is in flight, twice stops at once; nothing is lost either way. `coordinating` while it
+    is the coordinator.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Run:
         self._tell = listener
         self._metrics = config.metrics
         self._sinks = Sinks({})
+        self.coordinating = False
         self._coordinator = Coordinator(
             database,
             fleet.workers,
@@ -133,6 +135,11 @@ class Run:
     def interrupted(self) -> bool:
         """Whether it was told to stop."""
         return self._stops > 0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was told to stop at once."""
+        return self._stops > 1
 
     def stop(self) -> None:
         """Stop in order; called again, at once."""
@@ -164,8 +171,10 @@ class Run:
         try:
             # Only the coordinator has sinks, so that no two of one kind are open at once.
             with closing(open_sinks(self._metrics)) as self._sinks:
+                self.coordinating = True
                 await self._coordinator.run(wanted)
         finally:
+            self.coordinating = False
             self._lock.release()
 
     def _hear(self, event: Event) -> None:

@@ -1,0 +1,29 @@
+"""The command that goes on: work whatever is submitted, and answer HTTP."""
+
+from typing import Annotated
+
+import typer
+
+from distllm.cli.root import Json, app, finish, given
+
+PORT = 8470
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; any but this machine's own needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")] = PORT,
+    hours: Annotated[
+        str | None, typer.Option(metavar="RANGES", help="Ask workers only within these hours: 22:00-07:00.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Work whatever is submitted, also later and from elsewhere, until stopped; with an HTTP API.
+
+    Example: `distllm serve --hours 22:00-07:00`
+    """
+    from distllm.cli.serve import serve_jobs
+
+    finish(serve_jobs(given.db, given.config, host, port, hours, as_json))

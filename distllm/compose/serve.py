@@ -1,0 +1,205 @@
+"""The service: a coordinator without an end, and the rooms that are open to HTTP meanwhile."""
+
+import asyncio
+import logging
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from aiohttp import web
+
+from distllm import __version__
+from distllm.compose.fleet import Fleet, model_for, open_fleet
+from distllm.compose.roster import roster
+from distllm.compose.run import Run, finish_begun, known_weights
+from distllm.config import Config, preset_folders
+from distllm.documents import DocumentReader
+from distllm.domain.clock import Clock
+from distllm.domain.errors import DistllmError
+from distllm.domain.events import Answered, Event, Listener, Noticed, TriedInVain, WorkerChanged, to_all
+from distllm.domain.hours import Hours
+from distllm.intake import build
+from distllm.service import Desk, Guard, make_app
+from distllm.service.api import api_room
+from distllm.service.guard import is_loopback
+from distllm.service.health import health_room
+from distllm.service.hub import Hub
+from distllm.service.pulse import Pulse
+from distllm.service.token import checked, kept_token
+from distllm.store.database import Database, open_database
+from distllm.store.locks import service_lock
+from distllm.store.served import Served, announce, withdraw
+
+LOOKS_LAST_SECONDS = 15.0
+"""How long what workers said of themselves holds for those who submit."""
+
+LEAVE_SECONDS = 3.0
+"""How long requests that are being answered may take once the work has ended."""
+
+logger = logging.getLogger("distllm.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service listens, and what it asks of those who come."""
+
+    host: str
+    port: int
+    token: str | None
+    new_token: bool = False
+
+    @classmethod
+    def of(cls, db: Path, host: str, port: int, given: str | None) -> "Place":
+        """A place whose token is `given`, or kept beside the database where others than this machine can come.
+
+        Raises DistllmError where a token is no good, or cannot be kept.
+        """
+        if given:
+            return cls(host, port, checked(given, "DISTLLM_TOKEN"))
+        return cls(host, port, None) if is_loopback(host) else cls(host, port, *kept_token(db))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that listens at `url`."""
+
+    url: str
+    database: Database
+    fleet: Fleet
+    run: Run
+
+
+@asynccontextmanager
+async def serving(
+    db: Path, config: Config, place: Callable[[], Place], hours: Hours | None, listener: Listener, clock: Clock
+) -> AsyncIterator[Service]:
+    """Open a database to all who come, until the end of the block; in the block, have its `run` work.
+
+    Raises DistllmError where it is served already, or where nobody can listen.
+    """
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(db))
+        stack.enter_context(_alone(db))
+        where = place()
+        fleet = await stack.enter_async_context(open_fleet(config))
+        documents = await stack.enter_async_context(DocumentReader())
+        hub = Hub(f"{os.getpid():x}{int(clock.now()):x}")
+        run = Run(
+            database,
+            config,
+            fleet,
+            to_all((listener, lambda event: _publish(event, hub))),
+            clock,
+            no_worker_limit=math.inf,
+            hours=hours,
+        )
+        desk = _desk(database, config, fleet, documents, hub, run, hours, clock)
+        rooms = (health_room(), api_room())
+        url = await _listen(stack, make_app(desk, Guard(where.host, where.token), rooms), where)
+        stack.callback(hub.close)
+        announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
+        stack.callback(withdraw, db)
+        for task in (Pulse(database.read, hub).run(), _finish_begun(database, fleet, clock)):
+            stack.push_async_callback(_end, asyncio.create_task(task))
+        yield Service(url, database, fleet, run)
+
+
+@contextmanager
+def _alone(db: Path) -> Iterator[None]:
+    lock = service_lock(db)
+    if not lock.try_acquire():
+        raise DistllmError(
+            f"process {lock.holder()} serves {db} already: stop that one first, or name another database"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _desk(
+    database: Database,
+    config: Config,
+    fleet: Fleet,
+    documents: DocumentReader,
+    hub: Hub,
+    run: Run,
+    hours: Hours | None,
+    clock: Clock,
+) -> Desk:
+    looked_at = clock.ticks()
+
+    async def choose_model(wanted: str | None) -> str:
+        nonlocal looked_at
+        if clock.ticks() - looked_at >= LOOKS_LAST_SECONDS:
+            looked_at = clock.ticks()
+            fleet.forget()
+        return await model_for(fleet, wanted, config)
+
+    async def build_prompts(job_id: int) -> None:
+        await build(database, job_id, lambda done, total: None, clock, lambda: known_weights(database, fleet))
+
+    return Desk(
+        database=database,
+        clock=clock,
+        documents=documents,
+        hub=hub,
+        choose_model=choose_model,
+        build=build_prompts,
+        roster=lambda: roster(config, database.read),
+        aliases=config.aliases(),
+        presets=preset_folders(),
+        coordinating=lambda: run.coordinating,
+        leaving=lambda: run.interrupted,
+        version=__version__,
+        hours=None if hours is None else str(hours),
+    )
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, place: Place) -> str:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LEAVE_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, place.host, place.port).start()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DistllmError(
+            f"cannot listen at {place.host}, port {place.port}: {reason}; name another with --host or --port"
+        ) from None
+    port = runner.addresses[0][1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place.host, place.host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _finish_begun(database: Database, fleet: Fleet, clock: Clock) -> None:
+    """Go on with submits that were cut short, while the rest is worked."""
+    try:
+        await finish_begun(database, fleet, lambda done, total: None, clock)
+    except DistllmError as error:
+        logger.error("%s", error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _publish(event: Event, hub: Hub) -> None:
+    facts: dict[str, Any] = asdict(event)
+    match event:
+        case Answered():
+            hub.publish("answered", facts)
+        case TriedInVain():
+            hub.publish("tried_in_vain", facts)
+        case WorkerChanged():
+            hub.publish("worker", facts)
+        case Noticed():
+            hub.publish("notice", facts)
+        case _:
+            assert_never(event)

@@ -1,0 +1,47 @@
+"""What every handler of the service finds at hand."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from distllm.documents import DocumentReader
+from distllm.domain.clock import Clock
+from distllm.service.hub import Hub
+from distllm.store.database import Database
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The database and what the fleet is asked for.
+
+    `choose_model` says which model a job gets that wants this one, or any; `build` writes the prompts of a job
+    whose files are read; `roster` tells of the workers; `aliases` are groups of names of one model. Presets are
+    looked for in `presets`. `coordinating` is whether this process leases prompts now, `leaving` whether it was told
+    to stop.
+    """
+
+    database: Database
+    clock: Clock
+    documents: DocumentReader
+    hub: Hub
+    choose_model: Callable[[str | None], Awaitable[str]]
+    build: Callable[[int], Awaitable[None]]
+    roster: Callable[[], Awaitable[list[Record]]]
+    aliases: Sequence[Sequence[str]]
+    presets: Sequence[Path]
+    coordinating: Callable[[], bool]
+    leaving: Callable[[], bool]
+    version: str
+    hours: str | None = None
+
+    def names_of(self, model: str) -> Sequence[str]:
+        """All that a model is called."""
+        return next((group for group in self.aliases if model in group), (model,))
+
+
+DESK = web.AppKey("desk", Desk)

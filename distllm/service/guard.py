@@ -1,0 +1,89 @@
+"""Who may come in: nobody by another name than the service's own, no page of elsewhere, and only with the token.
+
+A page in a browser of this machine can reach a service on the loopback address. It can have its own name
+mean that address, and then reads what it likes: so the name in `Host` must be one that is known to mean this
+service. And it can send forms and texts without reading the answer: so what changes anything must not come
+from another origin.
+"""
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from distllm.service.problems import RefusedError
+
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name, is of this machine alone."""
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Judges requests. `host` is what the service listens at; without `token` whoever reaches it may come in."""
+
+    host: str
+    token: str | None = None
+
+    def check(self, request: web.Request, *, needs_no_token: bool = False) -> None:
+        """Raises RefusedError for whoever may not come in."""
+        if not self._is_ours(request.headers.get("Host", "")):
+            raise RefusedError(403, "the name of this request's Host is not this service's: use its address instead")
+        if request.method not in _HARMLESS and not self._is_own_page(request):
+            raise RefusedError(403, "a page of another origin may change nothing here")
+        if self.token is not None and not needs_no_token and not _has(request, self.token):
+            raise RefusedError(
+                401, "give the service's token: Authorization: Bearer TOKEN", WWW_Authenticate='Bearer realm="distllm"'
+            )
+
+    def _is_ours(self, given: str) -> bool:
+        host = _host_of(given)
+        if host is None:
+            return False
+        address = _address(host)
+        if address is not None:
+            # A page cannot make an address mean another; only a name.
+            return not is_loopback(self.host) or address.is_loopback
+        return host in _names(self.host)
+
+    def _is_own_page(self, request: web.Request) -> bool:
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            return False
+        origin = request.headers.get("Origin")
+        return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
+
+
+def _has(request: web.Request, token: str) -> bool:
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    # In constant time, so that nobody learns it letter by letter.
+    return hmac.compare_digest(given.strip().encode(), token.encode()) and kind.lower() == "bearer"
+
+
+def _names(host: str) -> Sequence[str]:
+    if is_loopback(host):
+        return ("localhost",)
+    here = socket.gethostname().lower()
+    return ("localhost", host.lower(), here, here.partition(".")[0], f"{here.partition('.')[0]}.local")
+
+
+def _host_of(given: str) -> str | None:
+    """The name or address of a Host header, without its port."""
+    try:
+        return urlsplit(f"//{given}").hostname
+    except ValueError:
+        return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

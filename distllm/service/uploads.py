@@ -1,0 +1,120 @@
+"""Files that a request brings: kept for as long as they are read, and then gone."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from aiohttp import BodyPartReader, MultipartReader, web
+from pydantic import TypeAdapter, ValidationError
+
+from distllm.documents.kinds import LARGEST, kind_of
+from distllm.scratch import scratch_folder
+from distllm.service.models import MOST_DOCUMENTS, Label
+from distllm.service.problems import RefusedError
+
+LARGEST_REQUEST = 4 * 2**20
+"""Of what is asked, beside the files."""
+
+LARGEST_UPLOAD = 2**30
+"""Of all files of a request."""
+
+SILENCE_SECONDS = 60.0
+"""How long a client may send nothing."""
+
+T = TypeVar("T")
+
+_LABEL = TypeAdapter[str](Label)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A file that was sent: where it lies, what people call it, its length and the hash of its bytes."""
+
+    path: Path
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a form brought."""
+
+    request: bytes
+    files: list[Sent]
+
+
+@asynccontextmanager
+async def received(request: web.Request) -> AsyncIterator[Form]:
+    """The parts of a form: `request`, and each `files`. They are gone at the end.
+
+    A file lies in a folder of its own, under a name of ours: what it is called is a label and no path. Raises
+    RefusedError for parts that are not known, and for more than is taken.
+    """
+    with scratch_folder() as folder:
+        asked, files = b"", list[Sent]()
+        room = LARGEST_UPLOAD
+        try:
+            reader = await request.multipart()
+            while (part := await _soon(reader.next())) is not None:
+                if isinstance(part, MultipartReader):
+                    raise RefusedError(422, "a part of the form is a form itself: send files side by side")
+                if part.name == "request":
+                    asked = await _whole(part)
+                elif part.name == "files":
+                    if len(files) == MOST_DOCUMENTS:
+                        raise RefusedError(413, f"more than {MOST_DOCUMENTS:,} files: send less at a time")
+                    files.append(await _kept(part, folder / f"{len(files)}", room))
+                    room -= files[-1].size
+                else:
+                    raise RefusedError(422, f"the form has a part {part.name!r}: send `request` and `files`")
+        except ValueError as error:
+            raise RefusedError(400, f"the form cannot be read: {error}") from None
+        except TimeoutError:
+            raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
+        yield Form(asked, files)
+
+
+async def _whole(part: BodyPartReader) -> bytes:
+    data = b""
+    while chunk := await _soon(part.read_chunk(2**16)):
+        data += chunk
+        if len(data) > LARGEST_REQUEST:
+            raise RefusedError(413, f"`request` is longer than {LARGEST_REQUEST // 2**20} MiB: send texts as files")
+    return data
+
+
+async def _kept(part: BodyPartReader, folder: Path, room: int) -> Sent:
+    name = _name(part.filename)
+    kind = kind_of(PurePosixPath(name))
+    # Its suffix tells how it is read; nothing else of its name touches the disk.
+    path = folder / f"document{PurePosixPath(name).suffix.lower() if kind else ''}"
+    folder.mkdir()
+    digest, size = hashlib.sha256(), 0
+    largest = LARGEST[kind] if kind else max(LARGEST.values())
+    with path.open("xb") as file:
+        while chunk := await _soon(part.read_chunk(2**18)):
+            size += len(chunk)
+            if size > largest:
+                raise RefusedError(413, f"{name} is longer than {largest // 1_000_000} MB: split it")
+            if size > room:
+                raise RefusedError(413, f"the files are longer than {LARGEST_UPLOAD // 2**20} MiB: send less at a time")
+            digest.update(chunk)
+            file.write(chunk)
+    return Sent(path, name, size, digest.hexdigest())
+
+
+def _name(given: str | None) -> str:
+    try:
+        return _LABEL.validate_python(given)
+    except ValidationError:
+        raise RefusedError(422, "a file has no name that can be shown: give each a filename of its own") from None
+
+
+async def _soon(coming: Awaitable[T]) -> T:
+    async with asyncio.timeout(SILENCE_SECONDS):
+        return await coming
