@@ -167,7 +167,7 @@ async def _listen(stack: AsyncExitStack, app: web.Application, place: Place) -> 
     try:
         await web.TCPSite(runner, place.host, place.port).start()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
         raise DistllmError(
             f"cannot listen at {place.host}, port {place.port}: {reason}; name another with --host or --port"
         ) from None

@@ -22,7 +22,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
-    "Server": "distllm",
 }
 
 logger = logging.getLogger("distllm.service")
@@ -63,3 +62,5 @@ def make_app(desk: Desk, guard: Guard, rooms: Sequence[Room]) -> web.Application
 async def _dress(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    # Not what it is made of.
+    response.headers["Server"] = "distllm"
