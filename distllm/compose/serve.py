@@ -71,6 +71,7 @@ class Service:
     database: Database
     fleet: Fleet
     run: Run
+    hub: Hub
 
 
 @asynccontextmanager
@@ -105,7 +106,7 @@ async def serving(
         stack.callback(withdraw, db)
         for task in (Pulse(database.read, hub).run(), _finish_begun(database, fleet, clock)):
             stack.push_async_callback(_end, asyncio.create_task(task))
-        yield Service(url, database, fleet, run)
+        yield Service(url, database, fleet, run, hub)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +31,10 @@ class TooManyError(Exception):
 
 
 class Listener:
-    """One who listens. `lost` if it was too slow, `over` if nothing more will come."""
+    """One who listens. `lost` if it was too slow, `over` if nothing more will come; `on_lost` is called at once."""
 
     def __init__(self) -> None:
+        self.on_lost: Callable[[], object] = lambda: None
         self._waiting: deque[Told] = deque()
         self._changed = asyncio.Event()
         self.lost = False
@@ -43,6 +44,7 @@ class Listener:
         """Let an event wait, unless too many do."""
         if len(self._waiting) >= MOST_WAITING:
             self.lost = True
+            self.on_lost()
         else:
             self._waiting.append(told)
         self._changed.set()

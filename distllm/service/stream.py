@@ -15,21 +15,23 @@ HEARTBEAT_SECONDS = 15.0
 SLOWEST_SECONDS = 10.0
 """How long a listener may take to make room for one event."""
 
-HEARTBEAT = web.AppKey("heartbeat", float)
-
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """Tell events until the client leaves, is too slow, or the service ends."""
-    heartbeat = request.app.get(HEARTBEAT, HEARTBEAT_SECONDS)
     try:
         with request.app[DESK].hub.listening(request.headers.get("Last-Event-ID")) as listener:
             response = web.StreamResponse(
                 headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
             )
             await response.prepare(request)
-            with suppress(ConnectionError, TimeoutError):
-                await _write(response, b"retry: 2000\n\n")
-                await _tell_all(response, listener, heartbeat)
+            telling = asyncio.create_task(_tell_all(response, listener))
+            listener.on_lost = telling.cancel
+            try:
+                await asyncio.wait({telling})
+            finally:
+                telling.cancel()
+            with suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+                await telling
             if not listener.over and request.transport is not None:
                 # What the client has not read is thrown away, not kept for it.
                 request.transport.abort()
@@ -38,9 +40,10 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
         raise RefusedError(503, "too many listen already: try again later", Retry_After="30") from None
 
 
-async def _tell_all(response: web.StreamResponse, listener: Listener, heartbeat: float) -> None:
+async def _tell_all(response: web.StreamResponse, listener: Listener) -> None:
+    await _write(response, b"retry: 2000\n\n")
     while not listener.lost:
-        told = await listener.next(heartbeat)
+        told = await listener.next(HEARTBEAT_SECONDS)
         if told is not None:
             await _write(response, _event(told))
         elif listener.over:

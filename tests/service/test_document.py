@@ -1,0 +1,65 @@
+"""The document of the API says what the service does: its paths, its models, its errors."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from distllm.service.api import ENDPOINTS, PREFIX
+from tests.service.conftest import House
+
+_SHAPES = {"$ref", "type", "anyOf", "enum", "const", "allOf"}
+
+
+def schemas_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Everything that is used as a schema."""
+    if isinstance(value, dict):
+        if isinstance(value.get("schema"), dict):
+            yield value["schema"]
+        for each in value.values():
+            yield from schemas_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from schemas_in(each)
+
+
+def refs_in(value: Any) -> Iterator[str]:
+    """All references."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from refs_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from refs_in(each)
+
+
+async def test_the_document_lists_each_route_and_refers_to_nothing_that_is_not_there(idle: House) -> None:
+    document = (await idle.get("/openapi.json")).body
+    assert document["openapi"] == "3.1.0"
+    told = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert told == {(each.method, PREFIX + each.path) for each in ENDPOINTS}
+    refs = set(refs_in(document))
+    assert refs
+    assert [ref for ref in refs if ref.rpartition("/")[2] not in document["components"]["schemas"]] == []
+    assert [schema for schema in schemas_in(document["paths"]) if not _SHAPES & schema.keys()] == []
+
+
+async def test_each_operation_is_complete(idle: House) -> None:
+    document = (await idle.get("/openapi.json")).body
+    names = []
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            names.append(operation["operationId"])
+            assert operation["summary"]
+            inside = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+            assert inside == ({"job"} if "{job}" in path else set())
+            assert {"401", "403", "500", "503"} <= operation["responses"].keys()
+            for status, response in operation["responses"].items():
+                kinds = set(response.get("content", {}))
+                assert kinds == {"application/problem+json"} or status.startswith("2"), (path, status)
+    assert len(set(names)) == len(names)
+    submit = document["paths"]["/api/v1/jobs"]["post"]
+    assert set(submit["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    assert {each["name"] for each in submit["parameters"]} == {"Idempotency-Key"}
+    limit = next(each for each in document["paths"]["/api/v1/jobs"]["get"]["parameters"] if each["name"] == "limit")
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}
