@@ -59,7 +59,9 @@ async def _serve(db: Path, config: Config, host: str, port: int, hours: Hours | 
 
 def _say_where(db: Path, service: Service, place: Place, hours: Hours | None, ticker: Ticker, as_json: bool) -> None:
     if place.new_token:
-        ticker.say(f"whoever comes from elsewhere needs this token, kept in {token_file(db)}: {place.token}")
+        ticker.say(f"whoever comes needs this token, kept in {token_file(db)}: {place.token}")
+    elif place.token is not None:
+        ticker.say(f"whoever comes needs the token {'in ' + str(token_file(db)) if place.kept else f'of {TOKEN}'}")
     if service.fleet.notice is not None:
         ticker.say(service.fleet.notice)
     if as_json:

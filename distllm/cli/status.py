@@ -16,6 +16,7 @@ from distllm.cli.status_view import (
     workers_table,
 )
 from distllm.store.reads import Reader, open_reader
+from distllm.store.served import served
 
 if TYPE_CHECKING:
     from distllm.insights import JobNow
@@ -38,9 +39,21 @@ async def _jobs(db: Path, as_json: bool) -> int:
         out.print(json.dumps(jobs), soft_wrap=True)
     elif jobs:
         out.print(jobs_table(jobs))
+        if served(db) is not None and any(job["finished_at"] is None for job in jobs):
+            _say_rest(db)
     else:
         out.print("There is no job yet: `distllm submit` makes one.")
     return 0
+
+
+def _say_rest(db: Path) -> None:
+    from distllm.insights import resting
+
+    rest = resting(db, time.time())
+    if rest is not None:
+        tell(
+            f"The coordinator is outside of its working hours ({rest.hours}) and goes on at {rest.until:%H:%M}.", hang=0
+        )
 
 
 async def _job(db: Path, job_id: int, as_json: bool) -> int:

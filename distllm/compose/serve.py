@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -32,6 +32,7 @@ from distllm.service.pulse import Pulse
 from distllm.service.token import checked, kept_token
 from distllm.store.database import Database, open_database
 from distllm.store.locks import service_lock
+from distllm.store.reads import open_reader
 from distllm.store.served import Served, announce, withdraw
 
 LOOKS_LAST_SECONDS = 15.0
@@ -45,11 +46,15 @@ logger = logging.getLogger("distllm.service")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a service listens, and what it asks of those who come."""
+    """Where a service listens, and the token that it wants of those who come.
+
+    The token may be `kept` beside the database, and be new there.
+    """
 
     host: str
     port: int
     token: str | None
+    kept: bool = False
     new_token: bool = False
 
     @classmethod
@@ -60,7 +65,10 @@ class Place:
         """
         if given:
             return cls(host, port, checked(given, "DISTLLM_TOKEN"))
-        return cls(host, port, None) if is_loopback(host) else cls(host, port, *kept_token(db))
+        if is_loopback(host):
+            return cls(host, port, None)
+        token, new = kept_token(db)
+        return cls(host, port, token, kept=True, new_token=new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +106,15 @@ async def serving(
             no_worker_limit=math.inf,
             hours=hours,
         )
-        desk = _desk(database, config, fleet, documents, hub, run, hours, clock)
+        # Whoever asks must not hold up what the coordinator reads.
+        apart = replace(database, read=await stack.enter_async_context(open_reader(db)))
+        desk = _desk(apart, config, fleet, documents, hub, run, hours, clock)
         rooms = (health_room(), api_room())
         url = await _listen(stack, make_app(desk, Guard(where.host, where.token), rooms), where)
         stack.callback(hub.close)
         announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
         stack.callback(withdraw, db)
-        for task in (Pulse(database.read, hub).run(), _finish_begun(database, fleet, clock)):
+        for task in (Pulse(apart.read, hub).run(), _finish_begun(database, fleet, clock)):
             stack.push_async_callback(_end, asyncio.create_task(task))
         yield Service(url, database, fleet, run, hub)
 

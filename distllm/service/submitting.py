@@ -1,5 +1,6 @@
 """`POST /api/v1/jobs`: a job made of texts and files that are sent."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -35,11 +36,13 @@ async def submit(request: web.Request) -> web.Response:
         async with received(request) as form:
             given = parsed(form.request, Submission)
             _refuse_nonsense(given, len(form.files))
-            sources = [_of_text(text) for text in given.texts] + [await _of_file(desk, file) for file in form.files]
+            # The reader reads a few at once, whoever sends them.
+            files = await asyncio.gather(*(_of_file(desk, file) for file in form.files))
+            sources = [*await _of_texts(given.texts), *files]
     else:
         given = await body_of(request, Submission)
         _refuse_nonsense(given, 0)
-        sources = [_of_text(text) for text in given.texts]
+        sources = await _of_texts(given.texts)
     preset = _preset(given, desk)
     asked = Request(
         sources=_told_apart(sources),
@@ -102,6 +105,11 @@ async def _model(desk: Desk, wanted: str | None, key: str | None) -> str:
     if known is not None and (wanted is None or wanted in desk.names_of(known)):
         return known
     return await desk.choose_model(wanted)
+
+
+async def _of_texts(given: Sequence[InlineText]) -> list[Source]:
+    # Long ones take a while, in which others are to be answered.
+    return await asyncio.to_thread(lambda: [_of_text(text) for text in given])
 
 
 def _of_text(given: InlineText) -> Source:

@@ -171,6 +171,8 @@ async def test_outside_of_its_hours_it_asks_nothing_and_status_says_so(cli: Cli)
             job = await submit(client, "A paper.")
             status = (await cli.run("status", str(job))).out
             assert f"for its working hours ({hours}): goes on at {begin:%H:%M}" in status
+            said = (await cli.run("status")).out
+            assert f"outside of its working hours ({hours}) and goes on at {begin:%H:%M}" in said
             async with client.get(f"/api/v1/jobs/{job}") as response:
                 facts = await response.json()
             assert facts == json.loads((await cli.run("status", str(job), "--json")).out)
@@ -194,7 +196,9 @@ async def test_at_any_address_it_shows_its_token_once_and_wants_it(cli: Cli) -> 
             assert (await cli.finish(process)).code == 0
         async with served(cli, "--host", "0.0.0.0") as (process, _):
             process.send_signal(signal.SIGTERM)
-            assert token not in (await cli.finish(process)).err
+            said = (await cli.finish(process)).err
+            assert "needs the token in distllm.db-token" in said
+            assert token not in said
 
 
 @pytest.mark.parametrize(
