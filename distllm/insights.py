@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from distllm.balancer.forecast import Seen, Speed, Work, forecast
 from distllm.domain.errors import NoJobError
@@ -77,6 +77,21 @@ class JobNow:
     workers: list[Record]
     rests: Rest | None = None
 
+    @classmethod
+    def of(cls, facts: Record) -> Self:
+        """The same from its facts, which say nothing of workers."""
+        until = facts["rests_until"]
+        return cls(
+            facts,
+            None if facts["reading"] is None else Reading.of(facts["reading"]),
+            facts["eta_seconds"],
+            facts["coordinator"],
+            facts["not_read"],
+            facts["last_failures"],
+            [],
+            None if until is None else Rest("", datetime.fromisoformat(until)),
+        )
+
     @property
     def ended(self) -> bool:
         """Whether nothing of it is left to be done."""
@@ -138,6 +153,11 @@ class Reading:
         None where not all is told.
         """
         return self.read / self.least if self.least and not self.untold else None
+
+    @classmethod
+    def of(cls, facts: Record) -> Self:
+        """The same from its facts."""
+        return cls(*(facts[name] for name in ("read_tokens", "cached_tokens", "least_tokens", "untold_answers")))
 
     def facts(self) -> dict[str, Any]:
         """The same for programs."""

@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.exit_code)
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "distllm")
-        for option in ("--db", "--config", "--log-level"):
+        for option in ("--db", "--server", "--config", "--log-level"):
             if error.format_message().startswith(f"No such option: {option}"):
                 return _complain(
                     f"{option} stands before the command: distllm {option} … {command.removeprefix('distllm ')} …", 2

@@ -36,6 +36,12 @@ def retry_job(db: Path, config: Path | None, job_id: int, *, truncated: bool, as
 async def _pause(db: Path, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         told = await order_pause(database, job_id, _now())
+    return say_paused(told, as_json)
+
+
+def say_paused(told: Record, as_json: bool) -> int:
+    """Print what came of a pause; return the exit code."""
+    job_id = told["job_id"]
     if as_json:
         print_json(told)
     elif told["changed"]:
@@ -50,11 +56,16 @@ async def _cancel(db: Path, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         with _moving("cancelled") as on_moved:
             told = await order_cancel(database, job_id, _now(), on_moved)
+    return say_cancelled(told, as_json)
+
+
+def say_cancelled(told: Record, as_json: bool) -> int:
+    """Print what came of a cancel; return the exit code."""
     if as_json:
         print_json(told)
     else:
         kept = count(told["done"], "answer")
-        out.print(safe(f"Job {job_id} is cancelled: {kept} kept, {told['cancelled']:,} not asked"))
+        out.print(safe(f"Job {told['job_id']} is cancelled: {kept} kept, {told['cancelled']:,} not asked"))
     return 0
 
 
@@ -62,18 +73,28 @@ async def _retry(db: Path, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         with _moving("put back") as on_moved:
             told = await order_retry(database, job_id, _now(), on_moved)
+    return say_retried(told, as_json)
+
+
+def say_retried(told: Record, as_json: bool) -> int:
+    """Print what came of a retry; return the exit code."""
     if as_json:
         print_json(told)
     elif told["again"]:
         _say_waiting(told)
     else:
-        out.print(f"Job {job_id} has no failed prompts.")
+        out.print(f"Job {told['job_id']} has no failed prompts.")
     return 0
 
 
 async def _retry_truncated(db: Path, config: Config, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         told = await order_retry_truncated(database, job_id, config.aliases(), _now())
+    return say_retried_truncated(told, as_json)
+
+
+def say_retried_truncated(told: Record, as_json: bool) -> int:
+    """Print what came of a retry of what was cut; return the exit code."""
     if as_json:
         print_json(told)
         return 0
@@ -83,7 +104,7 @@ async def _retry_truncated(db: Path, config: Config, job_id: int, as_json: bool)
     if told["again"]:
         _say_waiting(told)
     elif not told["left"]:
-        out.print(f"Job {job_id} has no answers that were cut at their token limit.")
+        out.print(f"Job {told['job_id']} has no answers that were cut at their token limit.")
     return 0
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from distllm.cli.screen import out, safe
 from distllm.domain.errors import NoJobError, UsageError
-from distllm.insights import Paper, own_prompts, papers
+from distllm.insights import OwnPrompt, Paper, own_prompts, papers
 from distllm.store.reads import Reader, open_reader
 
 _LONGEST_HEADING = 72
@@ -39,7 +39,7 @@ async def _results(db: Path, job_id: int, document: str | None, prompt: str | No
                     row = {"document": paper.document, "title": paper.title} | answer
                     out.print(json.dumps(row), soft_wrap=True)
             else:
-                _show(paper)
+                show_paper(paper)
         if document is not None and not shown:
             raise UsageError(f"job {job_id} has no document {document!r}: `distllm results {job_id}` shows them all")
     return 0
@@ -53,14 +53,20 @@ async def _batch(reader: Reader, job_id: int, named: str | None, as_json: bool) 
         if as_json:
             out.print(json.dumps({"number": own.number, "question": own.question} | own.answer), soft_wrap=True)
             continue
-        first = shorten(safe(own.question)[: _LONGEST_HEADING * 2], _LONGEST_HEADING, placeholder="…")
-        out.print()
-        out.print(Text(f"{own.number}: {first}", style="bold cyan"), Text(safe(_source(own.answer)), style="dim"))
-        _show_answer(own.answer)
+        show_own(own)
     return 0
 
 
-def _show(paper: Paper) -> None:
+def show_own(own: OwnPrompt) -> None:
+    """Print one prompt of a batch and its answer."""
+    first = shorten(safe(own.question)[: _LONGEST_HEADING * 2], _LONGEST_HEADING, placeholder="…")
+    out.print()
+    out.print(Text(f"{own.number}: {first}", style="bold cyan"), Text(safe(_source(own.answer)), style="dim"))
+    _show_answer(own.answer)
+
+
+def show_paper(paper: Paper) -> None:
+    """Print the answers about one document."""
     title = f"{paper.document}: {paper.title}" if paper.title else paper.document
     out.print()
     out.rule(Text(safe(title), style="bold"), align="left")

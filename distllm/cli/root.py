@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from distllm import __version__
 from distllm.cli.plain_values import take_plain_values
+from distllm.domain.errors import UsageError
 from distllm.domain.paths import no_address
 
 ORDER = (
@@ -17,6 +18,9 @@ ORDER = (
     *("serve", "workers", "presets", "db"),
 )
 
+
+FAR = frozenset({"submit", "status", "resume", "pause", "cancel", "retry", "results", "workers"})
+"""The commands that a service elsewhere can do."""
 
 LARGEST_NUMBER = 2**63 - 1
 """What a column of SQLite can hold."""
@@ -71,6 +75,7 @@ class Context:
 
     db = Path("distllm.db")
     config: Path | None = None
+    server: str | None = None
 
 
 given = Context()
@@ -92,12 +97,19 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     db: Annotated[
         Path, typer.Option(metavar="PATH", envvar="DISTLLM_DB", readable=False, help="The database file.")
     ] = Path("distllm.db"),
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", envvar="DISTLLM_CONFIG", readable=False, help="The configuration file."),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", envvar="DISTLLM_SERVER", help="A `distllm serve` elsewhere, instead of a database."
+        ),
     ] = None,
     log_level: Annotated[
         Level, typer.Option(envvar="LOG_LEVEL", case_sensitive=False, help="DEBUG also shows tracebacks.")
@@ -109,4 +121,13 @@ def _options(
     from distllm.cli.logs import log_to_stderr
 
     log_to_stderr(log_level.value)
-    given.db, given.config = no_address(db), config
+    given.db, given.config, given.server = no_address(db), config, None
+    if server is not None:
+        if context.invoked_subcommand not in FAR:
+            raise UsageError(
+                f"{context.invoked_subcommand} is done with a database here: leave --server out "
+                f"(it is for {', '.join(sorted(FAR))})"
+            )
+        from distllm.cli.remote.client import server_url
+
+        given.server = server_url(server)

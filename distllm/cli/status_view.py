@@ -145,6 +145,6 @@ def _facts(now: "JobNow") -> list[tuple[str, str]]:
     else:
         facts.append(("coordinator", f"process {live}"))
         if now.rests is not None:
-            facts.append(("waits", f"for its working hours ({now.rests.hours}): goes on at {now.rests.until:%H:%M}"))
+            facts.append(("waits", f"for the working hours: goes on at {now.rests.until:%H:%M}"))
         facts.append(("left", f"about {span(eta)}" if eta is not None else "not known yet"))
     return facts

@@ -45,18 +45,18 @@ class Submission:
 
 def submit_job(db: Path, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
-    given = _with_job_file(given)
+    given = with_job_file(given)
     if not given.paths:
         raise UsageError("nothing to read: name files or folders, or - for standard input")
     for text in filter(None, (*given.prompts, given.name, given.model)):
         text.encode("utf-8")  # Before a database is made for what it cannot keep.
-    settings, preset = Config.load(config), _preset(given)
+    settings, preset = Config.load(config), preset_of(given)
     # Before the event loop: there Ctrl-C would not end a read that waits for a pipe or for someone typing.
     with copied_stdin(given.paths, sys.stdin.buffer if sys.stdin else None) as stdin:
         return asyncio.run(_submit(db, settings, preset, given, find_files(given.paths, stdin)))
 
 
-def _with_job_file(given: Submission) -> Submission:
+def with_job_file(given: Submission) -> Submission:
     """What the command line leaves open, the job file says."""
     if given.job is None:
         return given
@@ -78,7 +78,8 @@ def _with_job_file(given: Submission) -> Submission:
     )
 
 
-def _preset(given: Submission) -> Preset:
+def preset_of(given: Submission) -> Preset:
+    """The questions that are to be asked. Raises UsageError where there are none, or where they come from two sides."""
     if given.preset and given.prompts:
         raise UsageError("--preset and --prompt exclude each other: give one of them")
     if given.prompts:

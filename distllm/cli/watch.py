@@ -16,7 +16,7 @@ from distllm.cli.status import gather, show
 from distllm.cli.status_view import state_of
 from distllm.cli.watch_view import job_screen, jobs_screen
 from distllm.store.locks import coordinator_pid
-from distllm.store.reads import Reader, open_reader
+from distllm.store.reads import open_reader
 
 if TYPE_CHECKING:
     from distllm.insights import JobNow
@@ -29,18 +29,26 @@ EXIT_INTERRUPTED = 130
 Record = dict[str, Any]
 T = TypeVar("T")
 
+JobsNow = tuple[list[Record], int | None]
+"""All jobs, and the process of the coordinator."""
+
+Changes = Callable[[], Awaitable[int]]
+"""A number that differs once anything has changed."""
+
 
 def watch_jobs(db: Path, as_json: bool) -> int:
     """Show all jobs until interrupted: new ones may come."""
-    return _until_interrupted(_watch_jobs(db, as_json))
+    return until_interrupted(_watch_jobs(db, as_json))
 
 
 def watch_job(db: Path, job_id: int, as_json: bool) -> int:
     """Show one job until it has ended."""
-    return _until_interrupted(_watch_job(db, job_id, as_json))
+    return until_interrupted(_watch_job(db, job_id, as_json))
 
 
-def _until_interrupted(watching: Awaitable[int]) -> int:
+def until_interrupted(watching: Awaitable[int]) -> int:
+    """Run what goes on until it ends or someone interrupts it; return the exit code."""
+
     async def run() -> int:
         task = asyncio.current_task()
         assert task is not None
@@ -56,24 +64,33 @@ def _until_interrupted(watching: Awaitable[int]) -> int:
 
 async def _watch_jobs(db: Path, as_json: bool) -> int:
     async with open_reader(db) as reader:
-        display: _Display[tuple[list[Record], int | None]]
-        display = _Screen(lambda seen, height: jobs_screen(*seen, height))
-        if not _draws(as_json):
-            display = _Lines(lambda seen: [_told(job, None, job, as_json) for job in seen[0]])
 
-        async def look() -> tuple[list[Record], int | None]:
+        async def look() -> JobsNow:
             return await reader.jobs(), coordinator_pid(db)
 
-        await _watch(reader, look, display, ended=lambda _: False)
-    return 0
+        return await keep_showing_jobs(reader.changes, look, as_json)
 
 
 async def _watch_job(db: Path, job_id: int, as_json: bool) -> int:
     async with open_reader(db) as reader:
-        display: _Display[JobNow] = _Screen(job_screen)
-        if not _draws(as_json):
-            display = _Lines(lambda now: [_told(now.job, now.eta, now.facts(), as_json)])
-        last = await _watch(reader, lambda: gather(reader, db, job_id), display, ended=lambda now: now.ended)
+        return await keep_showing_job(reader.changes, lambda: gather(reader, db, job_id), as_json)
+
+
+async def keep_showing_jobs(changes: Changes, look: Callable[[], Awaitable[JobsNow]], as_json: bool) -> int:
+    """Show all jobs, wherever they are looked at, for ever."""
+    display: _Display[JobsNow] = _Screen(lambda seen, height: jobs_screen(*seen, height))
+    if not _draws(as_json):
+        display = _Lines(lambda seen: [_told(job, None, job, as_json) for job in seen[0]])
+    await _watch(changes, look, display, ended=lambda _: False)
+    return 0
+
+
+async def keep_showing_job(changes: Changes, look: Callable[[], Awaitable["JobNow"]], as_json: bool) -> int:
+    """Show a job, wherever it is looked at, until it has ended."""
+    display: _Display[JobNow] = _Screen(job_screen)
+    if not _draws(as_json):
+        display = _Lines(lambda now: [_told(now.job, now.eta, now.facts(), as_json)])
+    last = await _watch(changes, look, display, ended=lambda now: now.ended)
     if _draws(as_json):
         show(last)
     return 0
@@ -84,15 +101,15 @@ def _draws(as_json: bool) -> bool:
 
 
 async def _watch(
-    reader: Reader, look: Callable[[], Awaitable[T]], display: "_Display[T]", ended: Callable[[T], bool]
+    changes: Changes, look: Callable[[], Awaitable[T]], display: "_Display[T]", ended: Callable[[T], bool]
 ) -> T:
     """Look and draw until it has `ended`; return what was seen last."""
-    changes, drawn_at = -1, 0.0
+    seen_changes, drawn_at = -1, 0.0
     with display:
         while True:
-            now = await reader.changes()
-            if now != changes or display.resized() or time.monotonic() - drawn_at >= DRAW_AT_LEAST_EVERY_SECONDS:
-                changes, drawn_at = now, time.monotonic()
+            now = await changes()
+            if now != seen_changes or display.resized() or time.monotonic() - drawn_at >= DRAW_AT_LEAST_EVERY_SECONDS:
+                seen_changes, drawn_at = now, time.monotonic()
                 seen = await look()
                 display.draw(seen, last=ended(seen))
                 if ended(seen):

@@ -28,7 +28,11 @@ _NOBODY = "No worker is configured: `distllm workers scan` looks for servers, `d
 
 def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
     """Print the workers that are configured, and what the database knows of them; nobody is contacted."""
-    rows = asyncio.run(_known(db, Config.load(config)))
+    return say_workers(asyncio.run(_known(db, Config.load(config))), as_json)
+
+
+def say_workers(rows: list[Record], as_json: bool) -> int:
+    """Print workers; return the exit code."""
     if as_json:
         out.print(json.dumps(rows), soft_wrap=True)
         return 0

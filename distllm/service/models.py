@@ -13,6 +13,7 @@ from distllm.presets.schema import MaxTokens, Name, Priority, PromptEntry, Stric
 MOST_DOCUMENTS = 2_000
 """In one submission."""
 
+MOST_QUESTIONS = 1_000
 LONGEST_NAME = 255
 MOST_ROWS = 500
 LARGEST_NUMBER = 2**63 - 1
@@ -34,8 +35,8 @@ class Submission(Strict):
 
     texts: Annotated[list[InlineText], Field(max_length=MOST_DOCUMENTS, default_factory=list)]
     preset: Name | None = None
-    prompts: Annotated[list[str], Field(min_length=1, max_length=100)] | None = None
-    questions: Annotated[list[PromptEntry], Field(min_length=1, max_length=100)] | None = None
+    prompts: Annotated[list[str], Field(min_length=1, max_length=MOST_QUESTIONS)] | None = None
+    questions: Annotated[list[PromptEntry], Field(min_length=1, max_length=MOST_QUESTIONS)] | None = None
     model: Label | None = None
     name: Label | None = None
     max_tokens: MaxTokens | None = None

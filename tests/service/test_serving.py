@@ -170,7 +170,7 @@ async def test_outside_of_its_hours_it_asks_nothing_and_status_says_so(cli: Cli)
             )
             job = await submit(client, "A paper.")
             status = (await cli.run("status", str(job))).out
-            assert f"for its working hours ({hours}): goes on at {begin:%H:%M}" in status
+            assert f"for the working hours: goes on at {begin:%H:%M}" in status
             said = (await cli.run("status")).out
             assert f"outside of its working hours ({hours}) and goes on at {begin:%H:%M}" in said
             async with client.get(f"/api/v1/jobs/{job}") as response:

@@ -3,13 +3,21 @@
 import asyncio
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from distllm.documents import Source
+from distllm.domain.clock import Clock
+from distllm.domain.models import Document
+from distllm.intake import Request, create
+from distllm.presets import preset_of_prompts
 from distllm.service import uploads
+from distllm.service.models import Submission
+from distllm.store.database import open_database
 from tests.documents.pdf_writer import column, write_pdf
 from tests.fakes.server import FakeServer
 from tests.service.conftest import House, opened
@@ -129,6 +137,60 @@ async def test_what_makes_no_sense_is_refused_in_one_sentence(house: House, body
     assert said in answer.body["detail"]
     assert "\n" not in answer.body["detail"]
     assert house.rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+async def test_a_submission_that_was_cut_short_by_a_kill_is_built_by_the_next_service(
+    db: Path, server: FakeServer
+) -> None:
+    text = Source(Path("sent:x"), "a.txt", 0.0, 8, document=Document("x", "A paper.", None, None, None))
+    async with open_database(db) as database:
+        asked = Request([text], preset_of_prompts(["What?"]), "fake-model", key="api:k")
+        assert (await create(database, asked, Clock())).job_id == 1
+    async with opened(db, server) as house:
+        assert (await house.until_ended(1))["done"] == 1
+
+
+JUNK = [None, 0, -1, 1.5, 10**30, True, "", "x", "\x00", "é" * 300, [], [[]], [{}], [None], {}, {"name": 1}, {"a": {}}]
+
+
+async def test_whatever_is_submitted_the_service_makes_no_mistake(house: House) -> None:
+    names = [*Submission.model_fields, "nosuch"]
+    bodies = [ASKED | {name: junk} for name in names for junk in JUNK] + JUNK
+    statuses = set()
+    for body in bodies:
+        raw = json.dumps(body).encode()
+        answer = await house.ask("POST", "/api/v1/jobs", data=raw, headers={"Content-Type": "application/json"})
+        assert answer.status in (200, 201, 422), (body, answer.body)
+        assert "detail" in answer.body or "job_id" in answer.body
+        statuses.add(answer.status)
+    assert statuses == {200, 201, 422}
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing(
+    idle: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _, writer = await asyncio.open_connection("127.0.0.1", int(idle.service.url.rpartition(":")[2]))
+    writer.write(
+        b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        b'Content-Length: 9999\r\n\r\n--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+        + b"half of a paper "
+        * 50
+    )
+    await writer.drain()
+    await idle.until(lambda: _any_kept(tmp_path))
+    writer.close()
+    await writer.wait_closed()
+    await idle.until(lambda: _none_kept(tmp_path))
+    assert idle.rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+async def _any_kept(folder: Path) -> bool:
+    return any(folder.glob("distllm-*/0/document.txt"))
+
+
+async def _none_kept(folder: Path) -> bool:
+    return not await _any_kept(folder)
 
 
 async def test_a_body_of_another_kind_is_refused(idle: House) -> None:

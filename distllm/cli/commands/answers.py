@@ -29,6 +29,10 @@ def results(
 
     Example: `distllm results 1 --prompt key_findings`
     """
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        finish(far.show_results(given.server, job, document, prompt, as_json))
     from distllm.cli.results import show_results
 
     finish(show_results(given.db, job, document, prompt, as_json))

@@ -64,6 +64,10 @@ def submit(
         dry_run=dry_run,
         as_json=as_json,
     )
+    if given.server is not None:
+        from distllm.cli.remote.submit import submit_job as send_job
+
+        finish(send_job(given.server, submission))
     finish(submit_job(given.db, given.config, submission))
 
 
@@ -82,6 +86,12 @@ def status(
 
     Example: `distllm status 1`
     """
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        if watch:
+            finish(far.watch_jobs(given.server, as_json) if job is None else far.watch_job(given.server, job, as_json))
+        finish(far.show_jobs(given.server, as_json) if job is None else far.show_job(given.server, job, as_json))
     if watch:
         from distllm.cli.watch import watch_job, watch_jobs
 
@@ -105,6 +115,10 @@ def resume(
 
     Example: `distllm resume`
     """
+    if given.server is not None:
+        from distllm.cli.remote.follow import resume_jobs as resume_far
+
+        finish(resume_far(given.server, jobs or [], as_json))
     from distllm.cli.resume import resume_jobs
 
     finish(resume_jobs(given.db, given.config, jobs or [], as_json))
@@ -116,6 +130,10 @@ def pause(job: JobNumber, as_json: Json = False) -> None:
 
     Example: `distllm pause 1`
     """
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        finish(far.pause_job(given.server, job, as_json))
     from distllm.cli.control import pause_job
 
     finish(pause_job(given.db, job, as_json))
@@ -127,6 +145,10 @@ def cancel(job: JobNumber, as_json: Json = False) -> None:
 
     Example: `distllm cancel 1`
     """
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        finish(far.cancel_job(given.server, job, as_json))
     from distllm.cli.control import cancel_job
 
     finish(cancel_job(given.db, job, as_json))
@@ -144,6 +166,10 @@ def retry(
 
     Example: `distllm retry 1`
     """
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        finish(far.retry_job(given.server, job, truncated=truncated, as_json=as_json))
     from distllm.cli.control import retry_job
 
     finish(retry_job(given.db, given.config, job, truncated=truncated, as_json=as_json))

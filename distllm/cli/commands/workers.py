@@ -17,6 +17,8 @@ def _list_without_command(context: typer.Context, as_json: Json = False) -> None
 
     Example: `distllm workers check`
     """
+    if given.server is not None and context.invoked_subcommand not in (None, "list"):
+        raise UsageError(f"workers {context.invoked_subcommand} is done here: leave --server out")
     if context.invoked_subcommand is None:
         _list(as_json)
     elif as_json:
@@ -33,6 +35,10 @@ def list_(as_json: Json = False) -> None:
 
 
 def _list(as_json: bool) -> None:
+    if given.server is not None:
+        from distllm.cli.remote import jobs as far
+
+        finish(far.list_workers(given.server, as_json))
     from distllm.cli.workers import list_workers
 
     finish(list_workers(given.db, given.config, as_json))

@@ -1,0 +1,1 @@
+"""The commands that `--server URL` has done by a service on another machine."""
