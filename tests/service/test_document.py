@@ -1,6 +1,11 @@
 """The document of the API says what the service does: its paths, its models, its errors."""
 
+import asyncio
+import re
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from distllm.service.api import ENDPOINTS, PREFIX
@@ -63,3 +68,20 @@ async def test_each_operation_is_complete(idle: House) -> None:
     assert {each["name"] for each in submit["parameters"]} == {"Idempotency-Key"}
     limit = next(each for each in document["paths"]["/api/v1/jobs"]["get"]["parameters"] if each["name"] == "limit")
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}
+
+
+async def test_the_page_of_the_service_shows_a_program_that_runs(house: House) -> None:
+    page = (Path(__file__).parents[2] / "docs/service.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env={"DISTLLM_URL": house.service.url}, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err.decode()) == (0, "")
+    assert out.decode() == "bees.txt what_do_bees_not_see Answer to: What do bees not see?\n"
+
+
+def test_the_page_of_the_service_names_every_path() -> None:
+    page = (Path(__file__).parents[2] / "docs/service.md").read_text(encoding="utf-8")
+    for each in ENDPOINTS:
+        assert each.path.rpartition("/")[2].replace("{job}", "1") in page

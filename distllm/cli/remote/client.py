@@ -82,7 +82,11 @@ class Remote:
                     raise self._unreachable(error) from None
 
     def _unreachable(self, error: aiohttp.ClientError) -> DistllmError:
-        reason = shown(str(getattr(error, "strerror", None) or error or type(error).__name__)).lower()
+        inner = getattr(error, "os_error", error)
+        number = getattr(inner, "errno", None)
+        # The name lookup's numbers are below zero, and its words its own.
+        reason = os.strerror(number) if number and number > 0 else getattr(inner, "strerror", None) or str(error)
+        reason = shown(reason or type(error).__name__).lower()
         return DistllmError(f"nobody answers at {self.url}: {reason}; is `distllm serve` running there?")
 
     def _understood(self, status: int, kind: str, raw: bytes) -> Record:
