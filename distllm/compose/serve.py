@@ -171,8 +171,17 @@ def _desk(
     )
 
 
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """What is said of connections: what strangers send that is no HTTP is no mistake of ours."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        """Log for those who want to see everything."""
+        super().log(logging.DEBUG, msg, *args, **more)
+
+
 async def _listen(stack: AsyncExitStack, app: web.Application, place: Place) -> str:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LEAVE_SECONDS)
+    quiet: Any = _Quiet(logger)
+    runner = web.AppRunner(app, access_log=None, logger=quiet, shutdown_timeout=LEAVE_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from distllm.service.desk import DESK, Desk
 from distllm.service.guard import Guard
-from distllm.service.problems import problem, refused_of
+from distllm.service.problems import RefusedError, problem, refused_of
 from distllm.service.room import Room
 
 LARGEST_BODY = 32 * 2**20
@@ -39,6 +39,8 @@ def make_app(desk: Desk, guard: Guard, rooms: Sequence[Room]) -> web.Application
         room = next((each for each in ranked if each.has(request.path)), None)
         try:
             guard.check(request, needs_no_token=room is not None and room.needs_no_token)
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise RefusedError(415, "the body is compressed: send it as it is")
             response = await handler(request)
         except Exception as error:
             refused = refused_of(error)

@@ -4,9 +4,10 @@ What is taken is taken strictly, and nothing that is not known. What is given ma
 facts of a job are those that `distllm status JOB --json` prints.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from distllm.presets.schema import MaxTokens, Name, Priority, PromptEntry, Strict, Temperature
 
@@ -18,7 +19,31 @@ LONGEST_NAME = 255
 MOST_ROWS = 500
 LARGEST_NUMBER = 2**63 - 1
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+def _showable(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("has a character that cannot be shown: leave control characters out")
+    return text
+
+
+def _place(text: str) -> str:
+    if not _CURSOR.fullmatch(text):
+        raise ValueError("is no place in a job: give the `next` of the page before")
+    return text
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CURSOR = re.compile(r"(-1|\d{1,18})\.\d{1,18}", re.ASCII)
+
+Label = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(_showable),
+    Field(json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]+$"}),
+]
+Cursor = Annotated[
+    str, AfterValidator(_place), Field(json_schema_extra={"pattern": r"^(-1|[0-9]{1,18})\.[0-9]{1,18}$"})
+]
 State = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
 PromptState = Literal["pending", "leased", "done", "failed", "cancelled"]
 
@@ -73,7 +98,7 @@ class JobsQuery(_Query):
 class ResultsQuery(_Query):
     """Which answers are given: those after the `cursor` that came with the page before."""
 
-    cursor: Annotated[str, Field(pattern=r"^(-1|\d{1,18})\.\d{1,18}$")] = "-1.0"
+    cursor: Cursor = "-1.0"
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 100
     document: Label | None = None
     prompt: Label | None = None

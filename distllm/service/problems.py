@@ -56,6 +56,8 @@ def refused_of(error: Exception) -> Refused:
     match error:
         case RefusedError():
             return error.refused
+        case web.RequestPayloadError():
+            return Refused(400, "the body broke off, or is not what its headers say: send it again")
         case web.HTTPException():
             return Refused(error.status, _told(error), _kept(error))
         case ValidationError():
@@ -74,7 +76,8 @@ def refused_of(error: Exception) -> Refused:
         case UsageError() | DistllmError():
             return Refused(422, str(error))
         case _:
-            logger.error("a request failed: %s: %s", type(error).__name__, error, exc_info=error)
+            logger.error("a request failed: %s: %s", type(error).__name__, error)
+            logger.debug("", exc_info=error)
             return Refused(500, "the service made a mistake, which its log tells of")
 
 

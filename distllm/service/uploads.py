@@ -63,6 +63,7 @@ async def received(request: web.Request) -> AsyncIterator[Form]:
             while (part := await _soon(reader.next())) is not None:
                 if isinstance(part, MultipartReader):
                     raise RefusedError(422, "a part of the form is a form itself: send files side by side")
+                _refuse_encoded(part)
                 if part.name == "request":
                     asked = await _whole(part)
                 elif part.name == "files":
@@ -76,7 +77,15 @@ async def received(request: web.Request) -> AsyncIterator[Form]:
             raise RefusedError(400, f"the form cannot be read: {error}") from None
         except TimeoutError:
             raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
+        if not asked:
+            raise RefusedError(422, "the form has no part `request`: send what is asked in it, as JSON")
         yield Form(asked, files)
+
+
+def _refuse_encoded(part: BodyPartReader) -> None:
+    encoding = part.headers.get("Content-Transfer-Encoding", "binary").lower()
+    if encoding not in ("7bit", "8bit", "binary") or "Content-Encoding" in part.headers:
+        raise RefusedError(415, "a part of the form is encoded: send its bytes as they are")
 
 
 async def _whole(part: BodyPartReader) -> bytes:
