@@ -5,7 +5,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from distllm.cli.screen import Ticker, count, err, number, out
@@ -22,18 +24,27 @@ EVERY_SECONDS = 0.5
 EXIT_INTERRUPTED = 130
 
 
-def serve_jobs(db: Path, config: Path | None, host: str, port: int, hours: str | None, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen, and what others call this machine."""
+
+    host: str
+    port: int
+    names: Sequence[str]
+
+
+def serve_jobs(db: Path, config: Path | None, at: Listen, hours: str | None, as_json: bool) -> int:
     """Work whatever is submitted until told to stop; return the exit code."""
     settings, kept = Config.load(config), None if hours is None else Hours.parse(hours)
-    return asyncio.run(_serve(db, settings, host, port, kept, as_json))
+    return asyncio.run(_serve(db, settings, at, kept, as_json))
 
 
-async def _serve(db: Path, config: Config, host: str, port: int, hours: Hours | None, as_json: bool) -> int:
+async def _serve(db: Path, config: Config, at: Listen, hours: Hours | None, as_json: bool) -> int:
     ticker = Ticker()
     places: list[Place] = []
 
     def place() -> Place:
-        places.append(Place.of(db, host, port, os.environ.get(TOKEN)))
+        places.append(Place.of(db, at.host, at.port, os.environ.get(TOKEN), at.names))
         return places[-1]
 
     async with serving(db, config, place, hours, lambda event: _tell(event, ticker), Clock()) as service:

@@ -14,7 +14,7 @@ from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
-from distllm.insights import Progress, progress, reading
+from distllm.insights import Progress, Rest, progress, reading, resting
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
 
@@ -42,7 +42,7 @@ async def work(
         return await _report(database, jobs, ticker, as_json, interrupted=False)
     run = Run(database, config, fleet, lambda event: _tell(event, ticker), Clock())
     run.stop_on_signals()
-    watching = asyncio.create_task(_watch(database.read, jobs, run, ticker))
+    watching = asyncio.create_task(_watch(database, jobs, run, ticker))
     try:
         await run.until_done(
             lambda job_id: job_id in jobs,
@@ -103,14 +103,15 @@ def _tell(event: Event, ticker: Ticker) -> None:
             pass
 
 
-async def _watch(reader: Reader, jobs: Collection[int], run: Run, ticker: Ticker) -> None:
+async def _watch(database: Database, jobs: Collection[int], run: Run, ticker: Ticker) -> None:
     while True:
-        states = [await progress(reader, job_id, time.time()) for job_id in jobs]
-        ticker.show(_line([state for state in states if state is not None], run.interrupted))
+        states = [await progress(database.read, job_id, time.time()) for job_id in jobs]
+        rest = resting(database.path, time.time())
+        ticker.show(_line([state for state in states if state is not None], run.interrupted, rest))
         await asyncio.sleep(EVERY_SECONDS)
 
 
-def _line(states: list[Progress], stopping: bool) -> str:
+def _line(states: list[Progress], stopping: bool, rest: Rest | None) -> str:
     total, done = sum(state.total for state in states), sum(state.done for state in states)
     failed, leased = sum(state.failed for state in states), sum(state.leased for state in states)
     line = f"{number(done)} of {count(total, 'prompt')} answered"
@@ -121,6 +122,8 @@ def _line(states: list[Progress], stopping: bool) -> str:
         line += f", {number(failed)} failed"
     if stopping:
         return f"{line}; stopping when what is in flight has ended (Ctrl-C again stops at once)"
+    if rest is not None and not leased:
+        return f"{line}; waiting for the working hours ({rest.hours}), until {rest.until:%H:%M}"
     etas = [state.eta for state in states if not state.ended]
     if etas and all(eta is not None for eta in etas):
         return f"{line}, about {span(max(eta for eta in etas if eta is not None))} left"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,27 +48,28 @@ logger = logging.getLogger("distllm.service")
 class Place:
     """Where a service listens, and the token that it wants of those who come.
 
-    The token may be `kept` beside the database, and be new there.
+    The token may be `kept` beside the database, and be new there. `names` are what others call this machine.
     """
 
     host: str
     port: int
     token: str | None
+    names: Sequence[str] = ()
     kept: bool = False
     new_token: bool = False
 
     @classmethod
-    def of(cls, db: Path, host: str, port: int, given: str | None) -> "Place":
+    def of(cls, db: Path, host: str, port: int, given: str | None, names: Sequence[str] = ()) -> "Place":
         """A place whose token is `given`, or kept beside the database where others than this machine can come.
 
         Raises DistllmError where a token is no good, or cannot be kept.
         """
         if given:
-            return cls(host, port, checked(given, "DISTLLM_TOKEN"))
+            return cls(host, port, checked(given, "DISTLLM_TOKEN"), names)
         if is_loopback(host):
-            return cls(host, port, None)
+            return cls(host, port, None, names)
         token, new = kept_token(db)
-        return cls(host, port, token, kept=True, new_token=new)
+        return cls(host, port, token, names, kept=True, new_token=new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ async def serving(
         apart = replace(database, read=await stack.enter_async_context(open_reader(db)))
         desk = _desk(apart, config, fleet, documents, hub, run, hours, clock)
         rooms = (health_room(), api_room())
-        url = await _listen(stack, make_app(desk, Guard(where.host, where.token), rooms), where)
+        url = await _listen(stack, make_app(desk, Guard(where.host, where.token, where.names), rooms), where)
         stack.callback(hub.close)
         announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
         stack.callback(withdraw, db)

@@ -28,15 +28,21 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Judges requests. `host` is what the service listens at; without `token` whoever reaches it may come in."""
+    """Judges requests. `host` is what the service listens at; without `token` whoever reaches it may come in.
+
+    `names` are others that mean this service, beside this machine's own.
+    """
 
     host: str
     token: str | None = None
+    names: Sequence[str] = ()
 
     def check(self, request: web.Request, *, needs_no_token: bool = False) -> None:
         """Raises RefusedError for whoever may not come in."""
         if not self._is_ours(request.headers.get("Host", "")):
-            raise RefusedError(403, "the name of this request's Host is not this service's: use its address instead")
+            raise RefusedError(
+                403, "the name of this request's Host is not known here: use an address, or serve with --name"
+            )
         if request.method not in _HARMLESS and not self._is_own_page(request):
             raise RefusedError(403, "a page of another origin may change nothing here")
         if self.token is not None and not needs_no_token and not _has(request, self.token):
@@ -52,7 +58,7 @@ class Guard:
         if address is not None:
             # A page cannot make an address mean another; only a name.
             return not is_loopback(self.host) or address.is_loopback
-        return host in _names(self.host)
+        return host in _names(self.host) or host in (name.lower() for name in self.names)
 
     def _is_own_page(self, request: web.Request) -> bool:
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):

@@ -18,6 +18,8 @@ SLOWEST_SECONDS = 10.0
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
     """Tell events until the client leaves, is too slow, or the service ends."""
+    if request.method == "HEAD":
+        return web.Response(content_type="text/event-stream")
     try:
         with request.app[DESK].hub.listening(request.headers.get("Last-Event-ID")) as listener:
             response = web.StreamResponse(

@@ -100,6 +100,7 @@ async def opened(
     *servers: FakeServer,
     host: str = "127.0.0.1",
     token: str | None = None,
+    names: tuple[str, ...] = (),
     hours: Hours | None = None,
     clock: Clock | None = None,
     working: bool = True,
@@ -112,7 +113,7 @@ async def opened(
     ] or [{"id": "gone", "type": "openai", "port": 9, "model": "fake-model"}]
     config = Config.of({"workers": workers, "health_check_interval": 0.2} | settings, "the test", {})
     events: list[Event] = []
-    place = Place(host, 0, token)
+    place = Place(host, 0, token, names)
     async with serving(db, config, lambda: place, hours, events.append, clock or Clock()) as service:
         work = asyncio.create_task(service.run.until_stopped(lambda pid: None)) if working else None
         async with aiohttp.ClientSession(service.url) as client:

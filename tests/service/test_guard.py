@@ -119,9 +119,9 @@ def test_a_token_is_made_once_and_kept_where_only_its_owner_reads_it(tmp_path: P
 
 
 async def test_at_any_address_it_is_known_by_addresses_and_by_this_machines_name(db: Path) -> None:
-    async with opened(db, host="0.0.0.0", token=TOKEN, working=False) as house:
+    async with opened(db, host="0.0.0.0", token=TOKEN, names=("studio",), working=False) as house:
         url, headers = house.service.url, {"Authorization": f"Bearer {TOKEN}"}
         async with aiohttp.ClientSession(headers=headers) as client:
-            for name, status in (("192.168.1.20:80", 200), ("localhost", 200), ("evil.example", 403)):
+            for name, status in (("192.168.1.20:80", 200), ("localhost", 200), ("evil.example", 403), ("Studio", 200)):
                 async with client.get(f"{url}/api/v1/jobs", headers={"Host": name}) as response:
                     assert response.status == status

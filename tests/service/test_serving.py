@@ -169,6 +169,10 @@ async def test_outside_of_its_hours_it_asks_nothing_and_status_says_so(cli: Cli)
                 process, f"outside of the working hours ({hours}): nothing more is asked before {begin:%H:%M}"
             )
             job = await submit(client, "A paper.")
+            following = await cli.start("resume")
+            await until_said(following, f"waiting for the working hours ({hours}), until {begin:%H:%M}")
+            following.send_signal(signal.SIGTERM)
+            assert (await cli.finish(following)).code == 130
             status = (await cli.run("status", str(job))).out
             assert f"for the working hours: goes on at {begin:%H:%M}" in status
             said = (await cli.run("status")).out
