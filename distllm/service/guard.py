@@ -45,6 +45,8 @@ class Guard:
             )
         if request.method not in _HARMLESS and not self._is_own_page(request):
             raise RefusedError(403, "a page of another origin may change nothing here")
+        if _is_foreign(request) and request.headers.get("Sec-Fetch-Mode") != "navigate":
+            raise RefusedError(403, "a page of another origin may take nothing from here; a link to here is fine")
         if self.token is not None and not needs_no_token and not _has(request, self.token):
             raise RefusedError(
                 401, "give the service's token: Authorization: Bearer TOKEN", WWW_Authenticate='Bearer realm="distllm"'
@@ -61,10 +63,15 @@ class Guard:
         return host in _names(self.host) or host in (name.lower() for name in self.names)
 
     def _is_own_page(self, request: web.Request) -> bool:
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if _is_foreign(request):
             return False
         origin = request.headers.get("Origin")
         return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether a browser says that a page of elsewhere has it ask."""
+    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
 
 
 def _has(request: web.Request, token: str) -> bool:

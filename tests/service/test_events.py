@@ -106,7 +106,7 @@ async def test_who_reads_too_slowly_is_cut_off(db: Path) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport has it
         async with asyncio.timeout(SOON):
             while hub.has_listeners:
-                hub.publish("notice", {"text": "x" * 200_000})
+                hub.publish("notice", {"text": "x" * 50_000})
                 await asyncio.sleep(0)
         async with listening(house) as ear:
             hub.publish("notice", {"text": "for the others"})

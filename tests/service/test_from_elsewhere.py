@@ -106,6 +106,8 @@ def test_a_job_is_steered_from_elsewhere(here: Here, far: str, server: FakeServe
         "distllm: there is no job 7: `distllm status` lists them"
     )
     assert here.run("--server", far, "status", "7").code == 2
+    watched = here.run("--server", far, "status", "1", "--watch")
+    assert (watched.code, watched.out) == (0, "job 1, prompts on 2 files: completed, 2 of 2 answered\n")
     assert here.run("--server", far, "resume").out == "Nothing is unfinished.\n"
 
 

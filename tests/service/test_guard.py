@@ -56,6 +56,13 @@ async def test_a_page_of_elsewhere_changes_nothing(idle: House, headers: dict[st
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+async def test_a_page_of_elsewhere_holds_no_stream_open_but_may_link_here(idle: House) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    for path in ("/events", "/jobs"):
+        assert (await idle.get(path, headers=foreign)).status == 403
+    assert (await idle.get("/jobs", headers=foreign | {"Sec-Fetch-Mode": "navigate"})).status == 200
+
+
 async def test_its_own_page_may_change_what_it_likes(idle: House) -> None:
     await idle.submit("A paper.")
     own = {"Origin": idle.service.url, "Sec-Fetch-Site": "same-origin"}

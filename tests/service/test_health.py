@@ -5,6 +5,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from distllm.service import health
 from distllm.store.locks import coordinator_lock
 from tests.service.conftest import House, opened
@@ -29,7 +31,10 @@ async def test_a_service_without_a_coordinator_is_not(idle: House) -> None:
     lock.release()
 
 
-async def test_a_database_that_another_program_holds_is_told_in_time(house: House) -> None:
+async def test_a_database_that_another_program_holds_is_told_in_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "WRITE_SECONDS", 0.2)
     await house.until(lambda: _ready(house))
     with closing(sqlite3.connect(house.service.database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

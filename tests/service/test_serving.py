@@ -158,6 +158,23 @@ async def test_behind_a_submit_it_waits_and_takes_over(cli: Cli) -> None:
             assert (following.code, f"process {process.pid} works" in following.err) == (0, True)
 
 
+async def test_a_client_that_is_interrupted_leaves_the_job_with_the_service(cli: Cli) -> None:
+    async with FakeServer() as server:
+        cli.use(server)
+        server.behave(HELD)
+        cli.papers(2)
+        async with served(cli) as (_, client):
+            url = str(client._base_url).rstrip("/")
+            sending = await cli.start("--server", url, "submit", "papers", "--prompt", "What?")
+            await server.until(lambda: len(server.requests) == 1, SOON)
+            sending.send_signal(signal.SIGINT)
+            done = await cli.finish(sending)
+            assert (done.code, f"distllm --server {url} status" in done.err) == (130, True), done.err
+            server.release()
+            done = await cli.run("--server", url, "resume", "1")
+            assert (done.code, "completed" in done.out) == (0, True), done.err
+
+
 async def test_outside_of_its_hours_it_asks_nothing_and_status_says_so(cli: Cli) -> None:
     now = datetime.now().astimezone()
     begin, end = now + timedelta(hours=2), now + timedelta(hours=3)
