@@ -3,6 +3,7 @@
 import asyncio
 
 from distllm.service.hub import Hub
+from distllm.store.pages import lively_jobs
 from distllm.store.reads import Reader, Record
 
 EVERY_SECONDS = 0.5
@@ -15,7 +16,8 @@ class Pulse:
         self._reader = reader
         self._hub = hub
         self._changes = -1
-        self._seen: dict[int, Record] | None = None
+        self._last: int | None = None
+        self._unended: dict[int, Record] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -28,19 +30,17 @@ class Pulse:
 
         What changed while nobody listened is told once somebody does.
         """
-        if self._seen is not None and not self._hub.has_listeners:
+        first = self._last is None
+        if not (first or self._hub.has_listeners):
             return 0
         changes = await self._reader.changes()
         if changes == self._changes:
             return 0
         self._changes = changes
-        jobs = {job["job_id"]: job for job in await self._reader.jobs()}
-        before, self._seen = self._seen, jobs
-        if before is None:
-            return 0
-        changed = [job for job_id, job in jobs.items() if before.get(job_id) != job]
+        jobs = await lively_jobs(self._reader, self._unended, self._last or 0)
+        changed = [] if first else [job for job in jobs if self._unended.get(job["job_id"]) != job]
+        self._last = max([self._last or 0, *(job["job_id"] for job in jobs)])
+        self._unended = {job["job_id"]: job for job in jobs if job["finished_at"] is None}
         for job in changed:
             self._hub.publish("job", job)
-        for job_id in before.keys() - jobs.keys():
-            self._hub.publish("job_removed", {"job_id": job_id})
         return len(changed)

@@ -1,5 +1,8 @@
 """Jobs and what was asked in them, a page at a time: for those who are far away and cannot hold all of it."""
 
+import json
+from collections.abc import Iterable
+
 from distllm.store.reads import Reader, Record
 
 Place = tuple[int, int]
@@ -11,6 +14,11 @@ START: Place = (-1, 0)
 async def job_page(reader: Reader, before: int, limit: int, state: str | None) -> list[Record]:
     """The newest jobs whose ids are below `before`, newest first, as `Reader.jobs` gives them."""
     return await reader.rows(_JOBS, before=before, limit=limit, state=state)
+
+
+async def lively_jobs(reader: Reader, known: Iterable[int], last: int) -> list[Record]:
+    """The jobs that have not ended, those that are `known`, and those whose ids are above `last`, by id."""
+    return await reader.rows(_LIVELY, known=json.dumps(list(known)), last=last)
 
 
 async def answer_page(
@@ -50,6 +58,13 @@ _JOBS = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
  WHERE v.job_id < :before AND (:state IS NULL OR v.state = :state) ORDER BY v.job_id DESC LIMIT :limit
+"""
+
+# What has ended does not change: of ten thousand jobs, few are looked at.
+_LIVELY = """
+SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
+  FROM job_progress v JOIN jobs j ON j.id = v.job_id
+ WHERE j.finished_at IS NULL OR j.id > :last OR j.id IN (SELECT value FROM json_each(:known)) ORDER BY j.id
 """
 
 _ASKED = """

@@ -188,3 +188,7 @@ async def test_a_pulse_tells_of_a_job_only_when_it_has_changed(idle: House) -> N
     assert await pulse.step() == 0, "nobody listens"
     with hub.listening(None):
         assert await pulse.step() == 1, "and what changed meanwhile is told to who does"
+        await idle.post("/jobs/1/cancel")
+        assert await pulse.step() == 1
+        await idle.submit("Another.")
+        assert await pulse.step() == 1, "what has ended is told once"
