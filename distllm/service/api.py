@@ -14,7 +14,7 @@ from distllm.service.endpoint import Endpoint, desk_of, told
 from distllm.service.openapi import openapi
 from distllm.service.room import Room
 from distllm.service.stream import stream_events
-from distllm.service.submitting import KEY_HEADER, submit
+from distllm.service.submitting import KEY, KEY_HEADER, submit
 from distllm.store.locks import coordinator_pid
 
 PREFIX = "/api/v1"
@@ -81,10 +81,8 @@ ENDPOINTS = (
         models.Submitted,
         status=201,
         also=(200,),
-        takes={"application/json": models.Submission, "multipart/form-data": models.Upload},
-        headers={
-            KEY_HEADER: "The same key with the same request is the same job for ever; with another it is refused."
-        },
+        takes={"application/json": models.TextSubmission, "multipart/form-data": models.Upload},
+        headers={KEY_HEADER: KEY},
         statuses=(400, 408, 409, 413, 415, 422),
     ),
     Endpoint(
@@ -164,7 +162,7 @@ ENDPOINTS = (
         "streamEvents",
         "What happens, as server-sent events.",
         stream_events,
-        headers={"Last-Event-ID": "The last event that is known: what came after it is told first."},
+        headers={"Last-Event-ID": {"description": "The last event that is known: what came after it is told first."}},
     ),
 )
 

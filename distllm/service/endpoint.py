@@ -20,7 +20,8 @@ M = TypeVar("M", bound=BaseModel)
 class Endpoint:
     """An operation. `path` is below the room's; `takes` are bodies by their media type, `gives` the answer's model.
 
-    `statuses` are the problems that it may answer with, beside those that all may.
+    `headers` are those that it looks at, as parameters of the document have them; `statuses` are the problems that
+    it may answer with, beside those that all may.
     """
 
     method: str
@@ -34,7 +35,7 @@ class Endpoint:
     query: type[BaseModel] | None = None
     takes: dict[str, type[BaseModel]] = field(default_factory=dict)
     must_take: bool = True
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, dict[str, Any]] = field(default_factory=dict)
     statuses: Sequence[int] = ()
 
 

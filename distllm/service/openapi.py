@@ -51,8 +51,7 @@ def _operation(each: Endpoint, refs: Any) -> dict[str, Any]:
     parameters = [_JOB] if "{job}" in each.path else []
     parameters += [] if each.query is None else _parameters(each.query)
     parameters += [
-        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
-        for name, said in each.headers.items()
+        {"name": name, "in": "header", "schema": {"type": "string"}} | said for name, said in each.headers.items()
     ]
     given: dict[str, Any] = {"description": each.summary}
     if each.gives is not None:

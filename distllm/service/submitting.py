@@ -24,6 +24,10 @@ from distllm.store.pages import model_of_key
 
 KEY_HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255
+KEY = {
+    "description": "The same key with the same request is the same job for ever; with another it is refused.",
+    "schema": {"type": "string", "maxLength": _LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
 
 
 async def submit(request: web.Request) -> web.Response:

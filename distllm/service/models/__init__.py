@@ -32,6 +32,7 @@ from distllm.service.models.taken import (
     ResultsQuery,
     Retry,
     Submission,
+    TextSubmission,
     Upload,
 )
 
@@ -63,6 +64,7 @@ __all__ = [
     "Service",
     "Submission",
     "Submitted",
+    "TextSubmission",
     "Upload",
     "Worker",
     "Workers",

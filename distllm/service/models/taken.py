@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from distllm.presets.schema import MaxTokens, Name, Priority, PromptEntry, Strict, Temperature
 
@@ -51,12 +51,29 @@ class InlineText(Strict):
     text: str
 
 
+_WAYS: dict[str, JsonValue] = {
+    "preset": {"type": "string"},
+    "prompts": {"type": "array"},
+    "questions": {"type": "array"},
+}
+
+
 class Submission(Strict):
-    """A job to be made: `texts`, or files sent beside this, and one of `preset`, `prompts` and `questions`."""
+    """A job to be made: `texts`, or files sent beside this, and exactly one of `preset`, `prompts` and `questions`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [way], "properties": {way: kind}} for way, kind in _WAYS.items()]}
+    )
 
     texts: Annotated[list[InlineText], Field(max_length=MOST_DOCUMENTS, default_factory=list)]
     preset: Name | None = None
-    prompts: Annotated[list[str], Field(min_length=1, max_length=MOST_QUESTIONS)] | None = None
+    prompts: (
+        Annotated[
+            list[Annotated[str, Field(json_schema_extra={"pattern": r"\S"})]],
+            Field(min_length=1, max_length=MOST_QUESTIONS, json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
     questions: Annotated[list[PromptEntry], Field(min_length=1, max_length=MOST_QUESTIONS)] | None = None
     model: Label | None = None
     name: Label | None = None
@@ -66,8 +83,14 @@ class Submission(Strict):
     fresh: bool = False
 
 
+class TextSubmission(Submission):
+    """The same without files: `texts` are all that there is."""
+
+    texts: Annotated[list[InlineText], Field(min_length=1, max_length=MOST_DOCUMENTS)]
+
+
 class Upload(BaseModel):
-    """The same as a form: `request` is the submission in JSON, and each `files` is a document."""
+    """A submission as a form: `request` is the submission in JSON, and each `files` is a document."""
 
     request: Submission
     files: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]]
