@@ -23,7 +23,7 @@ def serve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Work whatever is submitted, also later and from elsewhere, until stopped; with an HTTP API.
+    """Work whatever is submitted until stopped, and answer HTTP.
 
     Example: `distllm serve --hours 22:00-07:00`
     """
