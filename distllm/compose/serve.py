@@ -15,7 +15,7 @@ from aiohttp import web
 from distllm import __version__
 from distllm.compose.fleet import Fleet, model_for, open_fleet
 from distllm.compose.roster import roster
-from distllm.compose.run import Run, finish_begun, known_weights
+from distllm.compose.run import Run, finish_begun, inquiries
 from distllm.config import Config, preset_folders
 from distllm.documents import DocumentReader
 from distllm.domain.clock import Clock
@@ -153,7 +153,7 @@ def _desk(
         return await model_for(fleet, wanted, config)
 
     async def build_prompts(job_id: int) -> None:
-        await build(database, job_id, lambda done, total: None, clock, lambda: known_weights(database, fleet))
+        await build(database, job_id, lambda done, total, what: None, clock, *inquiries(database, fleet))
 
     return Desk(
         database=database,
@@ -167,6 +167,7 @@ def _desk(
         presets=preset_folders(),
         coordinating=lambda: run.coordinating,
         leaving=lambda: run.interrupted,
+        references=not config.leave_out_references,
         version=__version__,
         hours=None if hours is None else str(hours),
     )
@@ -200,7 +201,7 @@ async def _listen(stack: AsyncExitStack, app: web.Application, place: Place) -> 
 async def _finish_begun(database: Database, fleet: Fleet, clock: Clock) -> None:
     """Go on with submits that were cut short, while the rest is worked."""
     try:
-        await finish_begun(database, fleet, lambda done, total: None, clock)
+        await finish_begun(database, fleet, lambda done, total, what: None, clock)
     except DistllmError as error:
         logger.error("%s", error)
 

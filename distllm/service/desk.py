@@ -21,8 +21,8 @@ class Desk:
 
     `choose_model` says which model a job gets that wants this one, or any; `build` writes the prompts of a job
     whose files are read; `roster` tells of the workers; `aliases` are groups of names of one model. Presets are
-    looked for in `presets`. `coordinating` is whether this process leases prompts now, `leaving` whether it was told
-    to stop.
+    looked for in `presets`; without `references`, those of documents that are split are not read. `coordinating`
+    is whether this process leases prompts now, `leaving` whether it was told to stop.
     """
 
     database: Database
@@ -36,6 +36,7 @@ class Desk:
     presets: Sequence[Path]
     coordinating: Callable[[], bool]
     leaving: Callable[[], bool]
+    references: bool
     version: str
     hours: str | None = None
 

@@ -57,6 +57,7 @@ async def submit(request: web.Request) -> web.Response:
         temperature=given.temperature,
         priority=given.priority,
         fresh=given.fresh,
+        references=desk.references,
         key=key,
     )
     created = await create(desk.database, asked, desk.clock)
