@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from distllm.domain.errors import DistllmError, NoJobError, NoWorkerError, UsageError
 from distllm.orders import EndedError
-from distllm.presets.schema import first_fault
 from distllm.store.sqlite import StoreError
 from distllm.store.submissions import KeyTakenError
 
@@ -60,8 +58,6 @@ def refused_of(error: Exception) -> Refused:
             return Refused(400, "the body broke off, or is not what its headers say: send it again")
         case web.HTTPException():
             return Refused(error.status, _told(error), _kept(error))
-        case ValidationError():
-            return Refused(422, first_fault(error, []))
         case NoJobError():
             return Refused(404, str(error))
         case EndedError() | KeyTakenError():
