@@ -116,6 +116,8 @@ def _facts(now: "JobNow") -> list[tuple[str, str]]:
     if job["parts"]:
         levels = count(job["levels"] or 1, "level")
         parts = f"{number(job['parts_done'])} of {number(job['parts'])} answered, to be put together in {levels}"
+        if job["parts_truncated"]:
+            parts += f"; {number(job['parts_truncated'])} cut at the token limit"
         facts.append(("parts", parts))
     if job["files"]:
         read = job["files"] - job["unreadable"] - job["copies"]

@@ -173,6 +173,7 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
        j.cancel_requested_at IS NOT NULL AS cancelling,
        c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.truncated, c.unproven, c.reused,
        coalesce(c.parts, 0) AS parts, coalesce(c.parts_done, 0) AS parts_done,
+       coalesce(c.parts_truncated, 0) AS parts_truncated,
        coalesce(c.parts_pending, 0) AS parts_pending, coalesce(c.parts_leased, 0) AS parts_leased,
        (SELECT max(p.level) FROM prompts p WHERE p.job_id = j.id AND p.level > 0) AS levels,
        (SELECT count(*) FROM job_documents f WHERE f.job_id = j.id) AS files,
@@ -187,6 +188,7 @@ SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted, j.starte
                     sum(unproven) FILTER (WHERE part = 0) AS unproven, sum(reused) AS reused,
                     sum(pending + leased + done + failed + cancelled) FILTER (WHERE part = 1) AS parts,
                     sum(done) FILTER (WHERE part = 1) AS parts_done,
+                    sum(truncated) FILTER (WHERE part = 1) AS parts_truncated,
                     sum(pending) FILTER (WHERE part = 1) AS parts_pending,
                     sum(leased) FILTER (WHERE part = 1) AS parts_leased
                FROM job_counters GROUP BY job_id) c ON c.job_id = j.id

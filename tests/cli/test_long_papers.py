@@ -55,9 +55,12 @@ def test_a_dry_run_says_how_many_requests_there_will_be_and_the_next_submit_make
         parts = counts["parts"]
         assert (counts["split_documents"], parts + counts["merges"] + 4) == (1, asked)
         assert cli.rows("SELECT DISTINCT 2 * parts FROM answers ORDER BY parts") == [(2,), (parts,)]
+        told = here.run("status", "1").out
+        assert f"{parts + counts['merges']} of {parts + counts['merges']} answered, to be put together in" in told
         again = here.run(*ASKED)
         assert again.code == 0, again.err
         assert len(fake.requests) == asked
+        assert "put together" not in here.run("status", "2").out
         assert json.loads(here.run(*ASKED, "--dry-run", "--json").out)["requests"] == 0
 
 
