@@ -76,7 +76,9 @@ async def test_a_prompt_that_brings_its_servers_down_fails_and_no_other_does(ben
     assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1") == [("done", 11), ("failed", 1)]
     [(document, attempts, error)] = bench.rows("SELECT document, attempts, error FROM failures")
     assert document == "paper3.txt"
-    assert attempts == len(fragile.company) == LOSSES_TO_SUSPECT + DEATHS_TO_CONDEMN
+    # A server that restarts may cut the connection of a request that never arrives: an attempt more, each time.
+    unheard = attempts - len(fragile.company)
+    assert 0 <= attempts - LOSSES_TO_SUSPECT - DEATHS_TO_CONDEMN <= unheard <= 2
     assert fragile.company[-DEATHS_TO_CONDEMN:] == [0] * DEATHS_TO_CONDEMN
     assert "nothing else in flight" in error
     assert bench.rows("SELECT sum(failures) FROM prompts WHERE state = 'done'") == [(0,)]
