@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from distllm.store.migrate import upgrade
 from tests.documents.real_papers import Shelf
 
 # How long an example takes says how busy the machine is.
@@ -24,3 +25,11 @@ def shelf(request: pytest.FixtureRequest) -> Shelf:
     """The packages in pytest's cache."""
     assert request.config.cache is not None
     return Shelf(Path(request.config.cache.mkdir("real-papers")))
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database, migrated once for all tests, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "new.db"
+    upgrade(path)
+    return path

@@ -18,7 +18,6 @@ from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed
 from distllm.domain.hours import Hours
-from distllm.store.migrate import upgrade
 from tests.fakes.server import FakeServer
 
 SOON = 15.0
@@ -122,14 +121,6 @@ async def opened(
             service.run.stop()
             service.run.stop()
             await asyncio.wait_for(work, SOON)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database, migrated once for all tests."""
-    path = tmp_path_factory.mktemp("template") / "new.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture

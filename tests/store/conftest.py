@@ -1,4 +1,4 @@
-"""A migrated database for each test: migrated once, then copied."""
+"""A migrated database for each test."""
 
 import shutil
 import sqlite3
@@ -8,15 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distllm.store.migrate import upgrade
 from tests.store.store_kit import Store, assert_consistent
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "new.db"
-    upgrade(path)
-    return path
 
 
 @pytest.fixture
