@@ -7,13 +7,13 @@ to its tokens.
 
 from collections.abc import Iterator, Sequence
 
-READING_FRAME_TOKENS = 80
+READING_FRAME_TOKENS = 64
 """What the system message has beside the text of a part, the frame of the message included."""
 
-PART_NOTE_TOKENS = 80
+PART_NOTE_TOKENS = 48
 """What says, before the question, which part of a document was read."""
 
-MERGE_FRAME_TOKENS = 80
+MERGE_FRAME_TOKENS = 64
 """What a merge has beside the answers and the question, the frame of its system message included."""
 
 LABEL_TOKENS = 24

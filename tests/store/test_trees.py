@@ -184,7 +184,7 @@ def test_a_part_that_no_window_holds_any_more_is_named_with_the_figures(store: S
     add_long_job(store, [LONG])
     assert store.write(lambda tx: fail_unfit(tx, MODEL, 400, [1], NOW)) == PARTS
     reason = store.value("SELECT error FROM failures")
-    assert reason.startswith("part 1 of 7: needs a context window of 490 tokens, and the largest here holds 400")
+    assert reason.startswith("part 1 of 7: needs a context window of 458 tokens, and the largest here holds 400")
 
 
 def test_a_small_worker_gets_no_part_that_it_cannot_hold(store: Store) -> None:
