@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, select
 
 from distllm.domain.models import Document
+from distllm.domain.parts import MERGE_FRAME_TOKENS, PART_NOTE_TOKENS
 from distllm.store.parts import keep_window, mark_copies, save_parts
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.sql import DONE, PENDING, one_of
@@ -125,6 +126,7 @@ _TO_READ = select(func.count(), func.coalesce(func.sum(readings.c.tokens), 0)).w
 # By which window a prompt needs at least: then some of the fleet cannot help with it.
 _ABOVE = (*_TO_ASK, prompts.c.tokens > bindparam("above"))
 _expected = func.min(templates.c.max_tokens, func.coalesce(bindparam("mean"), templates.c.max_tokens))
+# What all questions about one part begin with, and all merges, is found cached.
 _ASKED_ABOVE = (
     select(
         func.coalesce(
@@ -132,8 +134,10 @@ _ASKED_ABOVE = (
                 prompts.c.tokens
                 - templates.c.max_tokens
                 - case(
+                    (prompts.c.part.is_not(None), readings.c.tokens + literal_column(f"{PART_NOTE_TOKENS}")),
                     (prompts.c.level == literal_column("0"), readings.c.tokens),
-                    else_=prompts.c.waits_for * (templates.c.max_tokens - _expected),
+                    else_=prompts.c.waits_for * (templates.c.max_tokens - _expected)
+                    + literal_column(f"{MERGE_FRAME_TOKENS}"),
                 )
             ),
             literal_column("0"),

@@ -158,20 +158,20 @@ class OpenAIParser:
         return self._pieces(self._events.end())
 
     def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
-        for event in events:
-            if event.data == b"[DONE]":
+        for data, name, stray in events:
+            if data == b"[DONE]":
                 yield Piece(ended=True)
                 return
-            if not event.data.strip():
+            if not data or data.isspace():
                 continue
-            payload = read_json(event.data, self._translator)
+            payload = read_json(data, self._translator)
             if not isinstance(payload, dict):
-                raise self._translator.sign(Sign.NOT_JSON, said=said(event.data.decode("utf-8", "replace")))
-            if payload.get("error") or event.name == "error" or payload.get("object") == "error":
+                raise self._translator.sign(Sign.NOT_JSON, said=said(data.decode("utf-8", "replace")))
+            if payload.get("error") or name == "error" or payload.get("object") == "error":
                 raise self._translator.stream_error(payload.get("error") or payload)
-            yield self._piece(payload, ended=event.stray)
+            yield self._piece(payload, stray)
 
-    def _piece(self, payload: dict[str, Any], *, ended: bool) -> Piece:
+    def _piece(self, payload: dict[str, Any], ended: bool) -> Piece:
         choices = payload.get("choices")
         choice = fields(choices[0]) if isinstance(choices, list) and choices else {}
         delta = fields(choice.get("delta") or choice.get("message"))
@@ -179,12 +179,12 @@ class OpenAIParser:
         if reason and str(reason) not in FINISH_REASONS:
             raise self._translator.sign(Sign.ODD_REASON, said=reason)
         return Piece(
-            text=text(delta.get("content")) or text(choice.get("text")),
-            thinking=text(delta.get("reasoning_content")) or text(delta.get("reasoning")),
-            finish_reason=FINISH_REASONS[reason] if reason else None,
-            model=text(payload.get("model")) or None,
-            usage=_usage(payload.get("usage"), payload.get("timings")),
-            ended=ended,
+            text(delta.get("content") or choice.get("text")),
+            text(delta.get("reasoning_content") or delta.get("reasoning")),
+            FINISH_REASONS[reason] if reason else None,
+            text(payload.get("model")) or None,
+            _usage(payload.get("usage"), payload.get("timings")),
+            ended,
         )
 
 

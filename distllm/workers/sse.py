@@ -76,21 +76,30 @@ class Events:
             yield Event(b"\n".join(self._strays), stray=True)
 
     def _events(self, lines: Iterable[bytes]) -> Iterator[Event]:
+        data = self._data
         for line in lines:
             if not line:
-                if self._data:
-                    yield Event(b"\n".join(self._data), self._name or "message")
-                    self._data.clear()
+                if data:
+                    yield Event(b"\n".join(data), self._name or "message")
+                    data.clear()
                 self._name, self._size = "", 0
-                continue
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                self._data.append(value.removeprefix(b" "))
-                self._size += len(value)
-            elif field == b"event":
-                self._name = value.removeprefix(b" ").decode("utf-8", "replace")
-            elif field not in (b"", b"id", b"retry"):
-                self._strays.append(line)
-                self._stray_size += len(line)
-            if self._size > self._longest or self._stray_size > self._longest:
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._size += len(line)
+                if self._size > self._longest:
+                    raise LineTooLongError
+            else:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        """Take in what is no data."""
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(b"")
+        elif field == b"event":
+            self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+        elif field not in (b"", b"id", b"retry"):
+            self._strays.append(line)
+            self._stray_size += len(line)
+            if self._stray_size > self._longest:
                 raise LineTooLongError
