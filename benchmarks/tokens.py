@@ -22,7 +22,7 @@ from typing import NamedTuple
 from benchmarks.llama import llama_servers, tokens_of
 from benchmarks.prompts import Prompt, research
 from distllm.documents import DocumentReader, find_files
-from distllm.domain.factors import UNLEARNT, Bounds
+from distllm.domain.factors import UNLEARNT, Bounds, around
 from distllm.domain.tokens import Makeup, makeup, makeup_of, most_tokens
 from distllm.presets import render_question, render_system
 
@@ -92,7 +92,7 @@ def of_the_next_question(documents: Sequence[Document]) -> Iterator[tuple[Bounds
     """The bounds and the true count of each other question, where the count of the first is known."""
     for each in documents:
         for asked, count in zip(each.asked[1:], each.counts[1:], strict=True):
-            yield UNLEARNT.beside(each.counts[0], each.asked[0], asked), count
+            yield around(each.counts[0], *UNLEARNT.apart(each.asked[0], asked)), count
 
 
 def _show(name: str, shares: Iterable[float]) -> None:

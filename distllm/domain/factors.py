@@ -105,15 +105,8 @@ class Factors:
         lower, floor = (max(fewest, round(expected - many * deviation)) for many in (SURE, CERTAIN))
         return Bounds(lower, max(lower, round(expected + SURE * deviation)), floor)
 
-    def beside(self, count: int, then: Makeup, now: Makeup) -> Bounds:
-        """Bounds where the same reading was counted before with another question, or other turns.
-
-        `count` were the tokens of all, `then` and `now` are the makeups of what was asked.
-        """
-        return around(count, *self.apart(then, now))
-
     def apart(self, then: Makeup, now: Makeup) -> tuple[float, float]:
-        """By how many tokens more is asked now than was asked then, and how far that may be off."""
+        """By how many tokens more is asked now than was asked then about the same text, and how far that may be off."""
         if now == then:
             return 0.0, SURE * _IN_QUESTION
         other = Makeup(*(a - b for a, b in zip(now, then, strict=True)))

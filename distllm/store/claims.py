@@ -181,7 +181,8 @@ class _Round:
                 continue
             window = ask.windows[job.model]
             window = window if ask.longest is None else min(window, ask.longest)
-            for reading_id, level in self._tx.rows(PICK_READING, values | {"job": job.id, "window": window}):
+            if picked := self._tx.rows(PICK_READING, values | {"job": job.id, "window": window}):
+                [(reading_id, level)] = picked
                 taken = self.take(ask, _TAKE_MERGE if level else TAKE, reading_id, window=window)
                 return int(reading_id) if taken else None
         return None
