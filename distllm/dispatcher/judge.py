@@ -171,11 +171,14 @@ class Judge:
         """What is proven of an answer; what is read whole shows that its server holds as much, and what its text is."""
         known, place = self._known.get(read.key), (read.key[0], read.offer)
         loss = LEAST_LOSS * bounds.upper if read.least is None else min(LEAST_LOSS * bounds.upper, read.least)
+        held = self._held.get(place, 0)
         if known is None or not known.whole:
             trusted = self._lessons[model].about(read.parts) if model in self._lessons else None
+            if trusted is None and read.read + read.max_tokens > held:
+                # Only what was held would prove it: so no bounds are needed.
+                return "unproven"
             upper = max(bounds.upper, (trusted or UNLEARNT).bounds(read.parts).upper)
             bounds, loss = replace(bounds, upper=upper), loss if trusted else 0
-        held = self._held.get(place, 0)
         proven = proof(
             read_tokens=read.read,
             bounds=bounds,

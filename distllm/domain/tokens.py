@@ -93,7 +93,6 @@ _WORDS = _table((b"aA", b"a"), rest=b" ")
 _SIGNS = _table((b".", b"."), rest=b" ")
 _FOREIGN = _table((b"f", b"f"), rest=b" ")
 _LINES = _table((b"\n", b"\n"), rest=b"a")
-_BEGINNINGS = tuple(b" " + b"a" * letters for letters in range(1, 7))
 _KINDS = _table((_LETTERS, b"a"), rest=b" ")
 
 
@@ -108,13 +107,14 @@ def makeup(text: str) -> Makeup:
     letters = b" " + marks.translate(_LETTERS_ALONE)
     spelt = letters.translate(_WORDS)
     endless = _endless(spelt)
-    # How many words have at least one letter, two letters, and so on to six.
-    words, *others = map(spelt.count, _BEGINNINGS)
+    words = spelt.count(b" a")
+    # Each piece but the first begins with what a word has beyond its sixth letter.
+    _, *pieces = spelt.split(b" aaaaaa")
     signs = (b" " + marks.translate(_SIGNS)).count(b" .")
     return Makeup(
         words=words,
         strange=max(0, words - _WORDS_FOR_EACH * sum(map(raw.count, _COMMONEST))),
-        long=spelt.count(b"a") - words - sum(others) - endless,
+        long=sum(map(len, pieces)) - sum(len(piece.lstrip(b"a")) for piece in pieces) - endless,
         capitals=letters.count(b"A") - letters.count(b" A"),
         digits=marks.count(b"0"),
         lines=(b"a" + marks.translate(_LINES, b" ")).count(b"a\n"),
