@@ -185,8 +185,11 @@ class Station:
         return self._concurrency.useful
 
     def take(self, group: Group) -> None:
-        """Accept leased prompts: on the seat that has read them, or for whichever is free next."""
-        for seat in self.open_seats():
+        """Accept leased prompts: on the seat that has read them, or for whichever is free next.
+
+        What puts answers together is for any seat, whatever the reading that it is counted with.
+        """
+        for seat in () if group.leases[0].level else self.open_seats():
             if seat.group is not None and seat.group.reading_id == group.reading_id and not seat.leases:
                 # Its text too: what is pruned leaves its id to another.
                 seat.group = group
