@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from distllm.compose.batch import BatchProgress, BatchResult
     from distllm.config import Config, WorkerConfig
     from distllm.domain.errors import DistllmError, NoWorkerError, UsageError
-    from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
+    from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
     from distllm.domain.models import Ask, Call, Health, Limits, Offer, Outcome, Usage, WorkerSpec, WorkerType
     from distllm.metrics import Sink
     from distllm.workers.base import Worker
@@ -25,7 +25,7 @@ _HOMES = {
     "distllm.compose.batch": ("BatchProgress", "BatchResult"),
     "distllm.config": ("Config", "WorkerConfig"),
     "distllm.domain.errors": ("DistllmError", "NoWorkerError", "UsageError"),
-    "distllm.domain.events": ("Answered", "Event", "Noticed", "TriedInVain", "WorkerChanged"),
+    "distllm.domain.events": ("Answered", "Event", "Leased", "Noticed", "TriedInVain", "WorkerChanged"),
     "distllm.domain.models": (
         *("Ask", "Call", "Health", "Limits", "Offer", "Outcome", "Usage"),
         *("WorkerSpec", "WorkerType"),
@@ -45,6 +45,7 @@ __all__ = [
     "DistllmError",
     "Event",
     "Health",
+    "Leased",
     "Limits",
     "LoadBalancer",
     "Machine",

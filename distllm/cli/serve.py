@@ -14,7 +14,7 @@ from distllm.cli.screen import Ticker, count, err, number, out
 from distllm.compose.serve import Place, Service, serving
 from distllm.config import Config
 from distllm.domain.clock import Clock
-from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
+from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
 from distllm.domain.hours import Hours
 from distllm.insights import progress
 from distllm.service.token import token_file
@@ -100,7 +100,7 @@ def _tell(event: Event, ticker: Ticker) -> None:
             ticker.say(f"job {job_id}, worker {worker}: {error} (given up)")
         case Noticed(text):
             ticker.say(text)
-        case TriedInVain() | Answered():
+        case TriedInVain() | Answered() | Leased():
             pass
 
 

@@ -13,7 +13,7 @@ from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.domain.clock import Clock
-from distllm.domain.events import Answered, Event, Noticed, TriedInVain, WorkerChanged
+from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
 from distllm.insights import Progress, Rest, progress, reading, resting
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
@@ -99,7 +99,7 @@ def _tell(event: Event, ticker: Ticker) -> None:
             ticker.say(f"worker {worker}: {error}{' (given up)' if final else ''}")
         case Noticed(text):
             ticker.say(text)
-        case Answered():
+        case Answered() | Leased():
             pass
 
 

@@ -20,7 +20,7 @@ from distllm.config import Config, preset_folders
 from distllm.documents import DocumentReader
 from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError
-from distllm.domain.events import Answered, Event, Listener, Noticed, TriedInVain, WorkerChanged, to_all
+from distllm.domain.events import Answered, Event, Leased, Listener, Noticed, TriedInVain, WorkerChanged, to_all
 from distllm.domain.hours import Hours
 from distllm.intake import build
 from distllm.service import Desk, Guard, make_app
@@ -28,6 +28,8 @@ from distllm.service.api import api_room
 from distllm.service.guard import is_loopback
 from distllm.service.health import health_room
 from distllm.service.hub import Hub
+from distllm.service.instruments import Instruments
+from distllm.service.metrics import metrics_room
 from distllm.service.pulse import Pulse
 from distllm.service.token import checked, kept_token
 from distllm.store.database import Database, open_database
@@ -98,11 +100,18 @@ async def serving(
         fleet = await stack.enter_async_context(open_fleet(config))
         documents = await stack.enter_async_context(DocumentReader())
         hub = Hub(f"{os.getpid():x}{int(clock.now()):x}")
+        listeners = [listener, lambda event: _publish(event, hub)]
+        rooms = [health_room(), api_room()]
+        if config.enable_metrics:
+            instruments = Instruments(__version__, {worker.name for worker, _ in fleet.workers})
+            listeners.append(instruments.observe)
+            database.hear_commits(instruments.observe_commit)
+            rooms.append(metrics_room(instruments))
         run = Run(
             database,
             config,
             fleet,
-            to_all((listener, lambda event: _publish(event, hub))),
+            to_all(listeners),
             clock,
             no_worker_limit=math.inf,
             hours=hours,
@@ -110,7 +119,6 @@ async def serving(
         # Whoever asks must not hold up what the coordinator reads.
         apart = replace(database, read=await stack.enter_async_context(open_reader(db)))
         desk = _desk(apart, config, fleet, documents, hub, run, hours, clock)
-        rooms = (health_room(), api_room())
         url = await _listen(stack, make_app(desk, Guard(where.host, where.token, where.names), rooms), where)
         stack.callback(hub.close)
         announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
@@ -223,5 +231,7 @@ def _publish(event: Event, hub: Hub) -> None:
             hub.publish("worker", facts)
         case Noticed():
             hub.publish("notice", facts)
+        case Leased():
+            pass
         case _:
             assert_never(event)

@@ -16,7 +16,7 @@ from distllm.dispatcher.seat import Seat
 from distllm.dispatcher.station import Station
 from distllm.dispatcher.texts import Texts, rendered
 from distllm.domain.clock import Clock
-from distllm.domain.events import Listener, Noticed
+from distllm.domain.events import Leased, Listener, Noticed
 from distllm.domain.models import Ask, Paper
 from distllm.store.attempts import Settlement, record_sent
 from distllm.store.backlog import backlog
@@ -224,6 +224,7 @@ class Turns:
             placed = asks if placing is None else placing.bounded(asks, papers)
             return _Turn(claim(tx, placed, held, self._me, now), moved, draining=False, papers=papers)
 
+        began = self._clock.ticks()
         try:
             turn = await self._database.write(transaction)
         except StoreError as error:
@@ -234,6 +235,9 @@ class Turns:
             self._batch.put_back(batch)
             raise
         groups, self._draining, self._papers = turn.groups, turn.draining, turn.papers
+        leased = sum(len(group.leases) for group in groups)
+        if leased:
+            self._tell(Leased(leased, self._clock.ticks() - began))
         if look_at_backlog:
             self._backlog_due = self._clock.ticks() + BACKLOG_EVERY_SECONDS
         self._helping = None
@@ -253,7 +257,7 @@ class Turns:
             self._hedge()
         for each in batch.ended:
             self._announce(each, moved=each.sent.id in turn.moved)
-        return len(batch.ended) + sum(len(group.leases) for group in groups)
+        return len(batch.ended) + leased
 
     def _placing(self) -> Placing | None:
         """The pace of the fleet, where it can be told: several workers, and one model for all."""

@@ -42,6 +42,14 @@ class TriedInVain:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """Prompts were leased, in a transaction that took `seconds` from when it was asked for to its COMMIT."""
+
+    prompts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerChanged:
     """A worker became healthy or ceased to be; `error` says why."""
 
@@ -57,7 +65,7 @@ class Noticed:
     text: str
 
 
-Event = Answered | TriedInVain | WorkerChanged | Noticed
+Event = Answered | TriedInVain | Leased | WorkerChanged | Noticed
 Listener = Callable[[Event], None]
 
 

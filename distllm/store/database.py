@@ -31,6 +31,10 @@ class Database:
         """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""
         self._writer.hurry(seconds)
 
+    def hear_commits(self, hear: Callable[[float], object]) -> None:
+        """Have `hear` told, on the writer's thread, how many seconds each COMMIT took; it must return at once."""
+        self._writer.hear_commits(hear)
+
 
 @asynccontextmanager
 async def open_database(path: Path, *, references: bool = True) -> AsyncIterator[Database]:

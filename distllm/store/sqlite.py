@@ -122,6 +122,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         self._wait_until = math.inf
+        self._hear_commit: Callable[[float], object] = lambda seconds: None
         self._thread = threading.Thread(target=self._loop, name="distllm-writer", daemon=True)
         self._thread.start()
 
@@ -154,6 +155,10 @@ class Writer:
     def hurry(self, seconds: float | None) -> None:
         """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""
         self._wait_until = math.inf if seconds is None else min(self._wait_until, time.monotonic() + seconds)
+
+    def hear_commits(self, hear: Callable[[float], object]) -> None:
+        """Have `hear` told, on the thread, how many seconds each COMMIT took; it must return at once."""
+        self._hear_commit = hear
 
     async def close(self) -> None:
         """Finish what was asked for, checkpoint and close."""
@@ -189,7 +194,7 @@ class Writer:
                     connection = self._connection = self._connection or self._open()
                     self._bound_log(connection)
                     if self._begin(connection, began):
-                        return _commit(connection, transaction)
+                        return self._commit(connection, transaction)
                 if not said and time.monotonic() - began >= SAY_AFTER_SECONDS:
                     said = True
                     logger.warning(
@@ -225,16 +230,17 @@ class Writer:
             return False
         return True
 
-
-def _commit(connection: sqlite3.Connection, transaction: Callable[[Tx], T]) -> T:
-    try:
-        value = transaction(Tx(connection))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return value
+    def _commit(self, connection: sqlite3.Connection, transaction: Callable[[Tx], T]) -> T:
+        try:
+            value = transaction(Tx(connection))
+            began = time.monotonic()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._hear_commit(time.monotonic() - began)
+        return value
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
