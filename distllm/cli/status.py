@@ -12,6 +12,7 @@ from distllm.cli.status_view import (
     failure_lines,
     heading,
     jobs_table,
+    rest_line,
     worker_errors,
     workers_table,
 )
@@ -19,7 +20,7 @@ from distllm.store.reads import Reader, open_reader
 from distllm.store.served import served
 
 if TYPE_CHECKING:
-    from distllm.insights import JobNow
+    from distllm.insights import JobNow, Rest
 
 
 def show_jobs(db: Path, as_json: bool) -> int:
@@ -39,21 +40,20 @@ async def _jobs(db: Path, as_json: bool) -> int:
         out.print(json.dumps(jobs), soft_wrap=True)
     elif jobs:
         out.print(jobs_table(jobs))
-        if served(db) is not None and any(job["finished_at"] is None for job in jobs):
-            _say_rest(db)
+        # Without a service nobody has hours, and the list costs no more than it must.
+        rest = rest_of(db) if served(db) is not None and any(job["finished_at"] is None for job in jobs) else None
+        if rest is not None:
+            tell(f"The coordinator is {rest_line(rest)}.", hang=0)
     else:
         out.print("There is no job yet: `distllm submit` makes one.")
     return 0
 
 
-def _say_rest(db: Path) -> None:
+def rest_of(db: Path) -> "Rest | None":
+    """Whether the coordinator rests now."""
     from distllm.insights import resting
 
-    rest = resting(db, time.time())
-    if rest is not None:
-        tell(
-            f"The coordinator is outside of its working hours ({rest.hours}) and goes on at {rest.until:%H:%M}.", hang=0
-        )
+    return resting(db, time.time())
 
 
 async def _job(db: Path, job_id: int, as_json: bool) -> int:

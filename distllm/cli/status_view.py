@@ -9,7 +9,7 @@ from rich.text import Text
 from distllm.cli.screen import count, failed_prompt, number, safe, span, table
 
 if TYPE_CHECKING:
-    from distllm.insights import JobNow, Reading
+    from distllm.insights import JobNow, Reading, Rest
 
 Record = dict[str, Any]
 
@@ -18,6 +18,11 @@ def state_of(job: Record) -> str:
     """A job's state as people are told it."""
     state: str = job["state"] if job["submitted"] else "being built"
     return state
+
+
+def rest_line(rest: "Rest") -> str:
+    """That the coordinator rests, to stand behind its name."""
+    return f"outside of its working hours ({rest.hours}) and goes on at {rest.until:%H:%M}"
 
 
 def jobs_table(jobs: Sequence[Record], *, one_line: bool = False) -> RenderableType:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from rich.live import Live
 
 from distllm.cli.screen import PLAIN_LINE_EVERY_SECONDS, number, out, safe, span
-from distllm.cli.status import gather, show
+from distllm.cli.status import gather, rest_of, show
 from distllm.cli.status_view import state_of
 from distllm.cli.watch_view import job_screen, jobs_screen
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import open_reader
 
 if TYPE_CHECKING:
-    from distllm.insights import JobNow
+    from distllm.insights import JobNow, Rest
 
 LOOK_EVERY_SECONDS = 0.5
 DRAW_AT_LEAST_EVERY_SECONDS = 1.0
@@ -29,8 +29,8 @@ EXIT_INTERRUPTED = 130
 Record = dict[str, Any]
 T = TypeVar("T")
 
-JobsNow = tuple[list[Record], int | None]
-"""All jobs, and the process of the coordinator."""
+JobsNow = tuple[list[Record], int | None, "Rest | None"]
+"""All jobs, the process of the coordinator, and whether it rests."""
 
 Changes = Callable[[], Awaitable[int]]
 """A number that differs once anything has changed."""
@@ -66,7 +66,7 @@ async def _watch_jobs(db: Path, as_json: bool) -> int:
     async with open_reader(db) as reader:
 
         async def look() -> JobsNow:
-            return await reader.jobs(), coordinator_pid(db)
+            return await reader.jobs(), coordinator_pid(db), rest_of(db)
 
         return await keep_showing_jobs(reader.changes, look, as_json)
 

@@ -15,13 +15,14 @@ from distllm.cli.status_view import (
     failure_lines,
     heading,
     jobs_table,
+    rest_line,
     state_of,
     worker_errors,
     workers_table,
 )
 
 if TYPE_CHECKING:
-    from distllm.insights import JobNow
+    from distllm.insights import JobNow, Rest
 
 Record = dict[str, Any]
 
@@ -32,12 +33,13 @@ _LINES_AROUND_ROWS = 6
 _WIDEST_BAR = 60
 
 
-def jobs_screen(jobs: Sequence[Record], live: int | None, height: int) -> RenderableType:
+def jobs_screen(jobs: Sequence[Record], live: int | None, rest: "Rest | None", height: int) -> RenderableType:
     """All jobs: what is at work first, then what ended last."""
     states = Counter(state_of(job) for job in jobs)
     known = [state for state in _AT_WORK if states[state]]
     said = ", ".join(f"{number(states[state])} {state}" for state in [*known, *sorted(states.keys() - set(known))])
-    coordinator = "no coordinator is live" if live is None else f"process {live} is at work"
+    at_work = "at work" if rest is None else rest_line(rest)
+    coordinator = "no coordinator is live" if live is None else f"process {live} is {at_work}"
     pieces: list[RenderableType] = [_one_line(f"{count(len(jobs), 'job')}{f': {said}' if said else ''}; {coordinator}")]
     if jobs:
         places = {state: place for place, state in enumerate(_AT_WORK)}

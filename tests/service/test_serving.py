@@ -15,6 +15,7 @@ import pytest
 
 from distllm.store.locks import coordinator_lock
 from tests.cli.conftest import Cli, cli
+from tests.cli.terminal import on_terminal
 from tests.cli.test_kill import answered
 from tests.fakes.behaviour import HANGS, HELD
 from tests.fakes.server import FakeServer
@@ -52,25 +53,29 @@ async def until_said(process: Process, words: str) -> str:
     return line
 
 
-async def submit(client: aiohttp.ClientSession, *texts: str) -> int:
+async def submit(client: aiohttp.ClientSession, *texts: str, **asked: Any) -> int:
     """Make a job of texts; its number."""
-    body = {"texts": [{"name": f"{n}.txt", "text": text} for n, text in enumerate(texts)], "prompts": ["What?", "Why?"]}
+    body = {"texts": [{"name": f"{n}.txt", "text": text} for n, text in enumerate(texts)]}
+    body |= asked or {"prompts": ["What?", "Why?"]}
     async with client.post("/api/v1/jobs", json=body) as response:
         assert response.status == 201, await response.text()
         return int((await response.json())["job_id"])
 
 
 async def test_killed_amid_three_jobs_it_goes_on_with_all_of_them_when_it_is_started_again(cli: Cli) -> None:
+    asks: list[dict[str, Any]] = [{"preset": "summary"}, {"prompts": ["What?", "Why?"]}]
+    asks.append({"preset": "research", "priority": 5})
+    total = 4 * (3 + 2 + 5)
     async with FakeServer(slots=2, seconds_per_token=0.02) as server:
         cli.use(server)
         async with served(cli) as (process, client):
-            for number in range(3):
-                await submit(client, *(f"Paper {number}, {text}." for text in range(4)))
+            for number, asked in enumerate(asks):
+                await submit(client, *(f"Paper {number}, {text}." for text in range(4)), **asked)
             await cli.until(lambda: len(answered(cli)) >= 5)
             process.send_signal(signal.SIGKILL)
             await process.wait()
         before = answered(cli)
-        assert len(before) < 24
+        assert cli.rows("SELECT count(*) FROM job_progress WHERE finished_at IS NULL") == [(3,)]
         assert not coordinator_lock(cli.database).is_held()
         server.seconds_per_token = 0.0
         async with served(cli) as (process, _):
@@ -78,9 +83,9 @@ async def test_killed_amid_three_jobs_it_goes_on_with_all_of_them_when_it_is_sta
             process.send_signal(signal.SIGTERM)
             assert (await cli.finish(process)).code == 0
         # What was in flight on two slots, and what they had answered and was not stored yet.
-        assert len(server.requests) <= 24 + 2 * 2
+        assert len(server.requests) <= total + 2 * 2
     after = answered(cli)
-    assert len(after) == 24
+    assert len(after) == total
     assert {key: after[key] for key in before} == before
     assert cli.rows("SELECT count(*) FROM jobs") == [(3,)]
 
@@ -195,6 +200,10 @@ async def test_outside_of_its_hours_it_asks_nothing_and_status_says_so(cli: Cli)
             assert f"for the working hours: goes on at {begin:%H:%M}" in status
             said = (await cli.run("status")).out
             assert f"outside of its working hours ({hours}) and goes on at {begin:%H:%M}" in said
+            rests = f"process {process.pid} is outside of its working hours ({hours}) and goes on at {begin:%H:%M}"
+            for service in ([], ["--server", str(client._base_url).rstrip("/")]):
+                async with on_terminal(cli, *service, "status", "--watch", columns=120) as terminal:
+                    await terminal.until(rests)
             async with client.get(f"/api/v1/jobs/{job}") as response:
                 facts = await response.json()
             assert facts == json.loads((await cli.run("status", str(job), "--json")).out)

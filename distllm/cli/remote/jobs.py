@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from itertools import groupby
 
 from distllm.cli.control import say_cancelled, say_paused, say_retried, say_retried_truncated
@@ -11,10 +12,10 @@ from distllm.cli.results import show_own, show_paper
 from distllm.cli.screen import out, print_json
 from distllm.cli.status import show
 from distllm.cli.status_view import jobs_table
-from distllm.cli.watch import keep_showing_job, keep_showing_jobs, until_interrupted
+from distllm.cli.watch import JobsNow, keep_showing_job, keep_showing_jobs, until_interrupted
 from distllm.cli.workers import say_workers
 from distllm.domain.errors import UsageError
-from distllm.insights import JobNow, OwnPrompt, Paper
+from distllm.insights import JobNow, OwnPrompt, Paper, Rest
 
 PAGE = 500
 _ANSWER = ("prompt", "answer", "model", "worker", "finish_reason", "proof", "parts", "seconds", "state", "error")
@@ -53,8 +54,11 @@ def watch_jobs(url: str, as_json: bool) -> int:
     async def watch() -> int:
         async with connected(url) as remote:
 
-            async def look() -> tuple[list[Record], int | None]:
-                return await all_jobs(remote), (await remote.get(""))["coordinator"]
+            async def look() -> JobsNow:
+                service = await remote.get("")
+                until = service["rests_until"]
+                rest = None if until is None else Rest(service["hours"], datetime.fromisoformat(until))
+                return await all_jobs(remote), service["coordinator"], rest
 
             return await keep_showing_jobs(_unchanged, look, as_json)
 
