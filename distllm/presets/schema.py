@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from distllm.domain.bounds import HIGHEST_PRIORITY, HOTTEST, MOST_TOKENS
 from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
@@ -40,7 +40,15 @@ MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 Temperature = Annotated[float, Field(ge=0, le=HOTTEST, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=64)]
-Text = Annotated[str, BeforeValidator(_joined), AfterValidator(_sendable)]
+# What is stripped is more than what `\s` means in a schema's patterns.
+NO_BLANK = r"[^\s\x1c-\x1f\x85]"
+_WORDS = {"type": "string", "pattern": NO_BLANK}
+Text = Annotated[
+    str,
+    BeforeValidator(_joined),
+    AfterValidator(_sendable),
+    WithJsonSchema({"anyOf": [_WORDS, {"type": "array", "items": {"type": "string"}, "contains": _WORDS}]}),
+]
 Question = Annotated[Text, AfterValidator(_question)]
 Merge = Annotated[Text, AfterValidator(_instruction)]
 

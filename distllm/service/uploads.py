@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
 from distllm.documents.kinds import LARGEST, kind_of
@@ -75,6 +76,8 @@ async def received(request: web.Request) -> AsyncIterator[Form]:
                     raise RefusedError(422, f"the form has a part {part.name!r}: send `request` and `files`")
         except ValueError as error:
             raise RefusedError(400, f"the form cannot be read: {error}") from None
+        except HttpProcessingError:
+            raise RefusedError(400, "the form cannot be read: a part has a header that HTTP does not allow") from None
         except TimeoutError:
             raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
         if not asked:

@@ -46,6 +46,7 @@ STRANGE = {
     "a part that is not known": (part(b'Content-Disposition: form-data; name="path"', b"/etc/passwd"), 422),
     "a file without a name": (part(b'Content-Disposition: form-data; name="files"'), 422),
     "a file in base64": (part(FILE + b"\r\nContent-Transfer-Encoding: base64", b"SGVsbG8="), 415),
+    "a part with a header that HTTP does not allow": (part(b'Content-Disposition: form-data; name="\x07"'), 400),
     "a compressed file": (part(FILE + b"\r\nContent-Encoding: gzip"), 415),
     "a form that breaks off": (form(b"--x\r\n" + FILE + b"\r\n\r\nhalf of it"), 400),
     "nothing asked": (part(FILE), 422),

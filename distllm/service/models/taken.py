@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from distllm.presets.schema import MaxTokens, Name, Priority, PromptEntry, Strict, Temperature
+from distllm.presets.schema import NO_BLANK, MaxTokens, Name, Priority, PromptEntry, Strict, Temperature
 
 MOST_DOCUMENTS = 2_000
 """In one submission."""
@@ -69,12 +69,18 @@ class Submission(Strict):
     preset: Name | None = None
     prompts: (
         Annotated[
-            list[Annotated[str, Field(json_schema_extra={"pattern": r"\S"})]],
+            list[Annotated[str, Field(json_schema_extra={"pattern": NO_BLANK})]],
             Field(min_length=1, max_length=MOST_QUESTIONS, json_schema_extra={"uniqueItems": True}),
         ]
         | None
     ) = None
-    questions: Annotated[list[PromptEntry], Field(min_length=1, max_length=MOST_QUESTIONS)] | None = None
+    questions: (
+        Annotated[
+            list[PromptEntry],
+            Field(min_length=1, max_length=MOST_QUESTIONS, json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
     model: Label | None = None
     name: Label | None = None
     max_tokens: MaxTokens | None = None
@@ -89,11 +95,20 @@ class TextSubmission(Submission):
     texts: Annotated[list[InlineText], Field(min_length=1, max_length=MOST_DOCUMENTS)]
 
 
+_A_FILE: JsonValue = {"properties": {"files": {"minItems": 1}}, "required": ["files"]}
+_A_TEXT: JsonValue = {"properties": {"request": {"properties": {"texts": {"minItems": 1}}, "required": ["texts"]}}}
+
+
 class Upload(BaseModel):
     """A submission as a form: `request` is the submission in JSON, and each `files` is a document."""
 
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"anyOf": [_A_FILE, _A_TEXT]})
+
     request: Submission
-    files: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]]
+    files: Annotated[
+        list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]],
+        Field(default_factory=list),
+    ]
 
 
 class Retry(Strict):
