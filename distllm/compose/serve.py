@@ -25,6 +25,7 @@ from distllm.domain.hours import Hours
 from distllm.intake import build
 from distllm.service import Desk, Guard, make_app
 from distllm.service.api import api_room
+from distllm.service.glances import Glances
 from distllm.service.guard import is_loopback
 from distllm.service.health import health_room
 from distllm.service.hub import Hub
@@ -168,6 +169,7 @@ def _desk(
         clock=clock,
         documents=documents,
         hub=hub,
+        glances=Glances(database, clock),
         choose_model=choose_model,
         build=build_prompts,
         roster=lambda: roster(config, database.read),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from distllm.documents import DocumentReader
 from distllm.domain.clock import Clock
+from distllm.service.glances import Glances
 from distllm.service.hub import Hub
 from distllm.store.database import Database
 
@@ -29,6 +30,7 @@ class Desk:
     clock: Clock
     documents: DocumentReader
     hub: Hub
+    glances: Glances
     choose_model: Callable[[str | None], Awaitable[str]]
     build: Callable[[int], Awaitable[None]]
     roster: Callable[[], Awaitable[list[Record]]]

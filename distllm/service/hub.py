@@ -54,16 +54,18 @@ class Listener:
         self.over = True
         self._changed.set()
 
-    async def next(self, seconds: float) -> Told | None:
-        """The next event; None if none comes within `seconds`, or the listener is `lost` or it is `over`."""
+    async def next(self, seconds: float) -> list[Told]:
+        """The events that wait; none if none comes within `seconds`, or the listener is `lost` or it is `over`."""
         if not (self._waiting or self.lost or self.over):
             try:
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
             except TimeoutError:
-                return None
+                return []
         self._changed.clear()
-        return None if self.lost or not self._waiting else self._waiting.popleft()
+        waiting = [] if self.lost else list(self._waiting)
+        self._waiting.clear()
+        return waiting
 
 
 class Hub:

@@ -3,14 +3,12 @@
 from aiohttp import web
 
 from distllm.domain.errors import NoJobError
-from distllm.insights import job_now
 from distllm.orders import order_cancel, order_pause, order_resume, order_retry, order_retry_truncated
 from distllm.service.endpoint import body_of, desk_of, job_of, query_of, told
 from distllm.service.models import (
     Cancelled,
     FailurePage,
     FailuresQuery,
-    Job,
     JobPage,
     JobsQuery,
     Paused,
@@ -33,9 +31,8 @@ async def list_jobs(request: web.Request) -> web.Response:
 
 async def show_job(request: web.Request) -> web.Response:
     """Where a job stands."""
-    desk = desk_of(request)
-    now = await job_now(desk.database.read, desk.database.path, job_of(request), desk.clock.now())
-    return told(Job, now.facts())
+    text = await desk_of(request).glances.of(job_of(request))
+    return web.Response(text=text, content_type="application/json")
 
 
 async def list_results(request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ HEARTBEAT_SECONDS = 15.0
 """How long nothing may be said before a comment is: proxies close what is silent."""
 
 SLOWEST_SECONDS = 10.0
-"""How long a listener may take to make room for one event."""
+"""How long a listener may take to make room for the events that wait for it."""
 
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
@@ -46,8 +46,8 @@ async def _tell_all(response: web.StreamResponse, listener: Listener) -> None:
     await _write(response, b"retry: 2000\n\n")
     while not listener.lost:
         told = await listener.next(HEARTBEAT_SECONDS)
-        if told is not None:
-            await _write(response, _event(told))
+        if told:
+            await _write(response, b"".join(map(_event, told)))
         elif listener.over:
             return
         elif not listener.lost:
