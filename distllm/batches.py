@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from distllm.domain.clock import Clock
-from distllm.domain.models import StoredRequest
+from distllm.domain.models import Extra, StoredRequest
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
 from distllm.store.control import retry_some
 from distllm.store.database import Database
@@ -205,10 +205,11 @@ async def store_batch(
 
 
 def _next_chunk(chunks: Iterator[list[Asked]], request: BatchRequest) -> list[NewRequest]:
-    return [_new_request(asked, request) for asked in next(chunks, [])]
+    return [new_request(asked, request.max_tokens, request.temperature) for asked in next(chunks, [])]
 
 
-def _new_request(asked: Asked, request: BatchRequest) -> NewRequest:
+def new_request(asked: Asked, max_tokens: int, temperature: float, extra: Extra = ()) -> NewRequest:
+    """A prompt as it is stored: a long system message is its reading, which others share."""
     system_tokens = _system_tokens(asked.system)
     texts = (*(text for _, text in asked.turns), asked.question)
     own_tokens = sum(estimate_tokens(text) + FRAME_TOKENS for text in texts)
@@ -219,9 +220,9 @@ def _new_request(asked: Asked, request: BatchRequest) -> NewRequest:
         prefix_hash=hashlib.sha256(asked.system.encode()).hexdigest() if shared else own,
         system=asked.system,
         reading_tokens=system_tokens if shared else system_tokens + own_tokens,
-        tokens=system_tokens + own_tokens + request.max_tokens,
-        max_tokens=request.max_tokens,
-        body=StoredRequest(asked.question, request.max_tokens, request.temperature, asked.turns, asked.copy).to_json(),
+        tokens=system_tokens + own_tokens + max_tokens,
+        max_tokens=max_tokens,
+        body=StoredRequest(asked.question, max_tokens, temperature, asked.turns, asked.copy, extra).to_json(),
     )
 
 

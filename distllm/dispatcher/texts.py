@@ -54,6 +54,7 @@ class Texts:
             temperature=asked.temperature,
             tokens=tokens,
             turns=asked.turns,
+            extra=asked.extra,
         )
 
     def _request(self, lease: Lease) -> StoredRequest:

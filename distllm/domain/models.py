@@ -1,10 +1,14 @@
 """The values that the rooms of distllm hand each other. All are frozen; none does input or output."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
+
+
+Extra = tuple[tuple[str, object], ...]
+"""Fields of a request as (name, value)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Call:
 
     `system` is the whole system message, byte for byte the same for every question about one reading;
     empty where a prompt has none. `turns` are messages between the two, as (role, text). `tokens` is the
-    estimate, from above, of all that is sent; `max_tokens` bounds the answer.
+    estimate, from above, of all that is sent; `max_tokens` bounds the answer. `extra` are further fields of the
+    request, by OpenAI's names. `hear` is told the text, and the thinking, of each piece of the answer as it comes.
     """
 
     model: str
@@ -53,13 +58,16 @@ class Call:
     temperature: float
     tokens: int
     turns: tuple[tuple[str, str], ...] = ()
+    extra: Extra = ()
+    hear: Callable[[str, str], object] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
     """What a prompt without a template asks, as it is stored with it: all but the model and the system message.
 
-    `copy` counts the same prompts before it in its batch, each of which wants an answer of its own.
+    `copy` counts the same prompts before it in its batch, each of which wants an answer of its own. `extra` are those
+    of its call.
     """
 
     question: str
@@ -67,6 +75,7 @@ class StoredRequest:
     temperature: float
     turns: tuple[tuple[str, str], ...] = ()
     copy: int = 0
+    extra: Extra = ()
 
     def to_json(self) -> str:
         """As it is stored: the same request is the same text."""
@@ -75,14 +84,18 @@ class StoredRequest:
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
         }
-        return json.dumps(stored | {"copy": self.copy} if self.copy else stored)
+        more: dict[str, object] = {"copy": self.copy} if self.copy else {}
+        if self.extra:
+            more["extra"] = dict(self.extra)
+        return json.dumps(stored | more)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         stored = json.loads(text)
         *turns, last = ((message["role"], message["content"]) for message in stored["messages"])
-        return cls(last[1], stored["max_tokens"], stored["temperature"], tuple(turns), stored.get("copy", 0))
+        extra = tuple(stored.get("extra", {}).items())
+        return cls(last[1], stored["max_tokens"], stored["temperature"], tuple(turns), stored.get("copy", 0), extra)
 
 
 @dataclass(frozen=True, slots=True)

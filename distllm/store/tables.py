@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -411,3 +412,69 @@ job_readings = _table(
     _to("jobs", "job_id", key=True),
     _to("readings", "reading_id", key=True),
 )
+
+# What programs that speak OpenAI's API send and are given, by its own names. A file has no `bytes` until its chunks
+# are all written.
+files = _table(
+    "files",
+    _id(),
+    _text("key", unique=True),
+    _text("filename"),
+    _text("purpose"),
+    _int("bytes", null=True),
+    _real("created_at"),
+    _real("expires_at", null=True),
+)
+
+file_chunks = _table(
+    "file_chunks",
+    _to("files", "file_id", key=True),
+    Column("ordinal", _INT, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# Batches of that API. What a batch asks is a job, and until `ended_at` how far it is, that job knows; `status` is then
+# its last one. It is `total` lines, known once all are looked through, of which `refused` cannot be asked. Files are
+# named by their keys, since they may be deleted before.
+batches = _table(
+    "batches",
+    _id(),
+    _text("key", unique=True),
+    _to("jobs", "job_id", null=True),
+    _text("endpoint"),
+    _text("input_file"),
+    _text("metadata", null=True),
+    _text("model", null=True),
+    _real("output_seconds", null=True),
+    _int("total", zero=True),
+    _int("refused", zero=True),
+    _int("completed", null=True),
+    _int("failed", null=True),
+    _real("created_at"),
+    _real("expires_at"),
+    _real("in_progress_at", null=True),
+    _real("finalizing_at", null=True),
+    _real("cancelling_at", null=True),
+    _real("ended_at", null=True),
+    _text("status", null=True),
+    _text("output_file", null=True),
+    _text("error_file", null=True),
+    _text("errors", null=True),
+    _text("usage", null=True),
+    CheckConstraint("(ended_at IS NULL) = (status IS NULL)", name="ended"),
+)
+Index("ix_batches_job", batches.c.job_id)
+_UNENDED = text("ended_at IS NULL")
+Index("ix_batches_unended", batches.c.id, sqlite_where=_UNENDED)
+
+# A line of a batch's input: the prompt that it became, or the error it is answered with.
+batch_lines = _table(
+    "batch_lines",
+    _to("batches", "batch_id", key=True),
+    Column("ordinal", _INT, primary_key=True),
+    _to("prompts", "prompt_id", null=True),
+    _text("custom_id"),
+    _text("error", null=True),
+    CheckConstraint("prompt_id IS NULL OR error IS NULL", name="answer"),
+)
+Index("ix_batch_lines_prompt", batch_lines.c.prompt_id, sqlite_where=text("prompt_id IS NOT NULL"))

@@ -141,6 +141,7 @@ class Sign(Enum):
         INPUT,
         "no text at all for a prompt of about {sent} tokens, of which its context window holds {window}",
     )
+    UNKNOWN_FIELD = (INPUT, "its server has no {said}: leave that out, or have a server that has it")
     WRONG_MODEL = (SETUP, "{said!r} answers there instead of the model {asked!r}")
     NOT_RUNNING = (REFUSED, "it is not running")
 

@@ -116,6 +116,8 @@ class Answer:
         if piece.thinking:
             self._thoughts.append(piece.thinking)
         size = len(piece.text) + len(piece.thinking)
+        if size and self.call.hear is not None:
+            self.call.hear(piece.text, piece.thinking)
         self._room -= size
         if size and self.first_token is None:
             self.first_token = asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, Outco
 from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import ServerError, Sign, Translator, said
-from distllm.workers.exchange import Piece, Request, converse
+from distllm.workers.exchange import Piece, Request, converse, no_answer
 from distllm.workers.inquiry import MOST_OFFERS, Inquirer, examine, no_such_model, read_json
 from distllm.workers.sse import Lines
 from distllm.workers.told import count, fields, objects, seconds, text
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import aiohttp
 
 FINISH_REASONS = {"stop": "stop", "length": "length"}
+
+UNDERSTOOD = frozenset(
+    {"top_p", "top_k", "min_p", "stop", "seed", "presence_penalty", "frequency_penalty", "repeat_penalty"}
+    | {"response_format"}
+)
+"""What a call may ask beyond its text: Ollama has an option of the same name for each, and `format`."""
 
 KEEP_ALIVE = "30m"
 """How long a model stays loaded after a request; Ollama's own 5 minutes end during a long paper elsewhere."""
@@ -89,6 +95,9 @@ class OllamaWorker(Worker):
 
     async def ask(self, call: Call, limits: Limits) -> Outcome:
         """Ask one question and wait for the whole answer; see `Worker.ask`."""
+        strange = [name for name, _ in call.extra if name not in UNDERSTOOD]
+        if strange:
+            return no_answer(self._translator.sign(Sign.UNKNOWN_FIELD, said=", ".join(strange)))
         headers = {**self._headers, "Content-Type": "application/json"}
         may_load = call.model not in self._asked_for or call.model not in self._loaded
         request = Request(self.api_endpoint, headers, splice(call, self._fields(call), raw=self._raw))
@@ -109,12 +118,16 @@ class OllamaWorker(Worker):
 
     def _fields(self, call: Call) -> dict[str, object]:
         window = self._asked_for.setdefault(call.model, self._configured or self._windows.get(call.model))
-        options = {**self._options, "num_predict": call.max_tokens, "temperature": call.temperature}
+        asked = dict(call.extra)
+        form = asked.pop("response_format", None)
+        options = {**self._options, **asked, "num_predict": call.max_tokens, "temperature": call.temperature}
         if window is not None:
             options["num_ctx"] = window
         needed = {"model": call.model, "stream": True, "truncate": False, "shift": False, "options": options}
         # A raw prompt has no template that could switch thinking off.
         preset: dict[str, object] = {"raw": True} if self._raw else {"think": self._extra.get("think", False)}
+        if form is not None:
+            preset["format"] = _format(fields(form))
         return {"keep_alive": KEEP_ALIVE} | self._extra | preset | needed
 
     def _is_new(self, system: str) -> bool:
@@ -286,6 +299,11 @@ class _Parser:
             decode_seconds=seconds(payload.get("eval_duration"), NANOSECONDS),
             load_seconds=seconds(payload.get("load_duration"), NANOSECONDS),
         )
+
+
+def _format(form: dict[str, Any]) -> object:
+    """What Ollama calls OpenAI's `response_format`: a JSON schema, or any JSON."""
+    return fields(form.get("json_schema")).get("schema") or "json"
 
 
 def _weights(model: dict[str, Any]) -> str:

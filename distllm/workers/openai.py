@@ -190,7 +190,7 @@ class OpenAIParser:
 
 def request_body(call: Call, *, raw: bool, extra: tuple[tuple[str, object], ...] = ()) -> bytes:
     """Build the JSON of one request; `raw` is one of `/v1/completions`."""
-    rest = passed_through(extra) | {
+    rest = passed_through((*extra, *call.extra)) | {
         "model": call.model,
         "max_tokens": call.max_tokens,
         "temperature": call.temperature,
