@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-
 Extra = tuple[tuple[str, object], ...]
 """Fields of a request as (name, value)."""
 

@@ -18,6 +18,8 @@ from distllm.store.sql import COUNT, one_of
 from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import (
     attempts,
+    batch_lines,
+    batches,
     job_counters,
     job_documents,
     job_parts,
@@ -46,12 +48,14 @@ class EndedJob:
 _ENDED = """
 SELECT j.id, coalesce(sum(c.pending + c.leased + c.done + c.failed + c.cancelled), 0) AS prompts,
        coalesce(sum(c.done), 0) AS answers
-  FROM jobs j LEFT JOIN job_counters c ON c.job_id = j.id WHERE j.finished_at < :before GROUP BY j.id ORDER BY j.id
+  FROM jobs j LEFT JOIN job_counters c ON c.job_id = j.id
+ WHERE j.finished_at < :before AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.job_id = j.id AND b.ended_at IS NULL)
+ GROUP BY j.id ORDER BY j.id
 """
 
 
 async def ended_jobs(reader: Reader, before: float) -> list[EndedJob]:
-    """The jobs that ended before a time, in seconds since 1970."""
+    """The jobs that ended before a time, in seconds since 1970; not those whose batch has still to tell its results."""
     return [EndedJob(row["id"], row["prompts"], row["answers"]) for row in await reader.rows(_ENDED, before=before)]
 
 
@@ -81,7 +85,9 @@ _COUNTS = (
     .where(one_of(prompts.c.id, "prompts"))
     .group_by(PART)
 )
-_OF_PROMPTS = [delete(table).where(one_of(table.c.prompt_id, "prompts")) for table in (results, attempts, refusals)]
+_OF_PROMPTS = [
+    delete(table).where(one_of(table.c.prompt_id, "prompts")) for table in (results, attempts, refusals, batch_lines)
+]
 # A reading may go once no prompt needs it.
 _READINGS = delete(job_readings).where(
     job_readings.c.job_id == bindparam("job"),
@@ -99,8 +105,13 @@ _FILES = delete(job_documents).where(
         .limit(bindparam("files"))
     ),
 )
+# What is left of its batch are lines that were never asked, and what it ended with.
+_LINES = delete(batch_lines).where(
+    batch_lines.c.batch_id.in_(select(batches.c.id).where(batches.c.job_id == bindparam("job")))
+)
+_BATCH = update(batches).where(batches.c.job_id == bindparam("job")).values(job_id=None)
 _TABLES_OF_JOB = (templates, job_counters, job_tokens, job_parts)
-_OF_JOB = [delete(table).where(table.c.job_id == bindparam("job")) for table in _TABLES_OF_JOB]
+_OF_JOB = [_LINES, _BATCH, *(delete(table).where(table.c.job_id == bindparam("job")) for table in _TABLES_OF_JOB)]
 _JOB = delete(jobs).where(_THE_JOB)
 
 
@@ -128,5 +139,5 @@ def _remove_prompts(tx: Tx, job_id: int, ids: Sequence[int]) -> Counter[str]:
         less = {name: -number for name, number in zip(COUNTS_OF_ROWS, counts, strict=True)}
         tx.run(COUNT, {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | less)
     tx.run(_READINGS, values)
-    answers, tries, _ = (tx.run(statement, values) for statement in _OF_PROMPTS)
+    answers, tries, *_ = (tx.run(statement, values) for statement in _OF_PROMPTS)
     return Counter(prompts=tx.run(_PROMPTS, values), results=answers, attempts=tries)

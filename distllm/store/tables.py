@@ -63,7 +63,9 @@ def _text(name: str, *, null: bool = False, unique: bool = False) -> Column[str]
     return Column(name, Text, nullable=null, unique=unique)
 
 
-def _table(name: str, *parts: Column[int] | Column[float] | Column[str] | CheckConstraint | Index) -> Table:
+def _table(
+    name: str, *parts: Column[int] | Column[float] | Column[str] | Column[bytes] | CheckConstraint | Index
+) -> Table:
     return Table(name, metadata, *parts, sqlite_strict=True)
 
 
