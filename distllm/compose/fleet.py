@@ -1,7 +1,7 @@
 """From the configuration to workers. Costs no database, so that a worker can start while one is opened."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -61,6 +61,10 @@ class Fleet:
         for worker, look in list(self._looks.items()):
             if look.done():
                 del self._looks[worker]
+
+    def names_of(self, model: str) -> Sequence[str]:
+        """All that a model is called."""
+        return next((group for group in self.aliases if model in group), (model,))
 
     async def close(self) -> None:
         """End what was begun."""
@@ -141,6 +145,16 @@ async def model_for(fleet: Fleet, wanted: str | None, config: Config) -> str:
         for (worker, _), health in zip(fleet.workers, healths, strict=True)
     ]
     return choose_model(wanted, candidates, config.aliases())
+
+
+async def models_of(fleet: Fleet) -> Mapping[str, int | None]:
+    """The models that workers have now, by the name that jobs have, with the largest window; None if none is told."""
+    found: dict[str, int | None] = {}
+    for health in await asyncio.gather(*(fleet.look(worker) for worker, _ in fleet.workers)):
+        for offer in health.offers if health.healthy else ():
+            name = fleet.names_of(offer.model)[0]
+            found[name] = max(filter(None, (found.get(name), offer.context_length)), default=None)
+    return found
 
 
 async def _found(place: tuple[str, int], session: "aiohttp.ClientSession") -> WorkerSpec | None:

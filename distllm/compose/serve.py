@@ -4,19 +4,23 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, assert_never
 
 from aiohttp import web
 
 from distllm import __version__
-from distllm.compose.fleet import Fleet, model_for, open_fleet
+from distllm.compose.fleet import Fleet, model_for, models_of, open_fleet
 from distllm.compose.roster import roster
-from distllm.compose.run import Run, finish_begun, inquiries
+from distllm.compose.run import Run, finish_begun, inquiries, known_weights
 from distllm.config import Config, preset_folders
+from distllm.dispatcher.direct import Direct
 from distllm.documents import DocumentReader
 from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError
@@ -31,6 +35,7 @@ from distllm.service.health import health_room
 from distllm.service.hub import Hub
 from distllm.service.instruments import Instruments
 from distllm.service.metrics import metrics_room
+from distllm.service.openai import Clerk, openai_room
 from distllm.service.pulse import Pulse
 from distllm.service.token import checked, kept_token
 from distllm.store.database import Database, open_database
@@ -102,7 +107,7 @@ async def serving(
         documents = await stack.enter_async_context(DocumentReader())
         hub = Hub(f"{os.getpid():x}{int(clock.now()):x}")
         listeners = [listener, lambda event: _publish(event, hub)]
-        rooms = [health_room(), api_room()]
+        rooms = [health_room(), api_room(), openai_room()]
         if config.enable_metrics:
             instruments = Instruments(__version__, {worker.name for worker, _ in fleet.workers})
             listeners.append(instruments.observe)
@@ -124,7 +129,7 @@ async def serving(
         stack.callback(hub.close)
         announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
         stack.callback(withdraw, db)
-        for task in (Pulse(apart.read, hub).run(), _finish_begun(database, fleet, clock)):
+        for task in (Pulse(apart.read, hub).run(), Clerk(desk).run(), _finish_begun(database, fleet, clock)):
             stack.push_async_callback(_end, asyncio.create_task(task))
         yield Service(url, database, fleet, run, hub)
 
@@ -155,11 +160,18 @@ def _desk(
     looked_at = clock.ticks()
 
     async def choose_model(wanted: str | None) -> str:
+        refresh()
+        return await model_for(fleet, wanted, config)
+
+    def refresh() -> None:
         nonlocal looked_at
         if clock.ticks() - looked_at >= LOOKS_LAST_SECONDS:
             looked_at = clock.ticks()
             fleet.forget()
-        return await model_for(fleet, wanted, config)
+
+    async def models() -> Mapping[str, int | None]:
+        refresh()
+        return await models_of(fleet)
 
     async def build_prompts(job_id: int) -> None:
         await build(database, job_id, lambda done, total, what: None, clock, *inquiries(database, fleet))
@@ -171,6 +183,15 @@ def _desk(
         hub=hub,
         glances=Glances(database, clock),
         choose_model=choose_model,
+        models=models,
+        weights=partial(known_weights, database, fleet),
+        direct=Direct(
+            [worker for worker, _ in fleet.workers],
+            fleet.look,
+            fleet.names_of,
+            request_timeout=config.request_timeout,
+            rng=Random(time.time_ns()),
+        ),
         build=build_prompts,
         roster=lambda: roster(config, database.read),
         aliases=config.aliases(),

@@ -102,8 +102,8 @@ _ACCEPT = (
 )
 
 
-def accept_batch(tx: Tx, batch_id: int, model: str, job_model: str, lines: int, now: float) -> bool:
-    """Begin the job of a batch whose lines are all sound, or go on with it; false if the batch was cancelled.
+def accept_batch(tx: Tx, batch_id: int, model: str | None, job_model: str, lines: int, now: float) -> int | None:
+    """Begin the job of a batch whose lines are all sound, or go on with it; None if the batch was cancelled.
 
     `model` is what the lines call the model that the job knows as `job_model`.
     """
@@ -112,8 +112,8 @@ def accept_batch(tx: Tx, batch_id: int, model: str, job_model: str, lines: int, 
             job = NewBatch(name=key, model=job_model, params={}, priority=0, key=f"openai {key}")
             job_id, _ = open_batch(tx, job, (), now)
         tx.run(_ACCEPT, {"batch": batch_id, "job": job_id, "asked_of": model, "lines": lines})
-        return True
-    return False
+        return int(job_id)
+    return None
 
 
 _WRITTEN = select(func.coalesce(func.max(batch_lines.c.ordinal), literal_column("-1"))).where(

@@ -1,7 +1,7 @@
 """Files of programs that speak OpenAI's API: in chunks, so that a long one never lies in memory."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
@@ -21,18 +21,22 @@ class NeededError(DistllmError):
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file whose content is still to come. Times are seconds since 1970; one that never expires has none."""
+    """A file whose content is still to come. Times are seconds since 1970."""
 
     filename: str
     purpose: str
     created_at: float
-    expires_at: float | None
 
 
-_NEW = insert_row(files, "key", "filename", "purpose", "created_at", "expires_at").returning(files.c.id)
+_NEW = insert_row(files, "key", "filename", "purpose", "created_at").returning(files.c.id)
 _CHUNK = insert_row(file_chunks, "file_id", "ordinal", "data")
 # Nobody finds it before all of it is there.
-_WHOLE = update(files).where(files.c.id == bindparam("file")).values(bytes=bindparam("size")).returning(files.c.key)
+_WHOLE = (
+    update(files)
+    .where(files.c.id == bindparam("file"))
+    .values(bytes=bindparam("size"), expires_at=bindparam("until"))
+    .returning(files.c.key)
+)
 
 
 def begin_file(tx: Tx, new: NewFile) -> int:
@@ -42,7 +46,6 @@ def begin_file(tx: Tx, new: NewFile) -> int:
         "filename": new.filename,
         "purpose": new.purpose,
         "created_at": new.created_at,
-        "expires_at": new.expires_at,
     }
     return int(tx.value(_NEW, row))
 
@@ -52,9 +55,9 @@ def add_chunk(tx: Tx, file_id: int, ordinal: int, data: bytes) -> None:
     tx.run(_CHUNK, {"file_id": file_id, "ordinal": ordinal, "data": data})
 
 
-def end_file(tx: Tx, file_id: int, size: int) -> str:
-    """A file is whole; its key."""
-    return str(tx.value(_WHOLE, {"file": file_id, "size": size}))
+def end_file(tx: Tx, file_id: int, size: int, expires_at: float) -> str:
+    """A file is whole, of `size` bytes, and goes at a time; its key."""
+    return str(tx.value(_WHOLE, {"file": file_id, "size": size, "until": expires_at}))
 
 
 # What a batch is still to be made of is kept.
@@ -112,10 +115,10 @@ async def file_of(reader: Reader, key: str) -> Record | None:
 
 
 async def file_page(
-    reader: Reader, after: str | None, limit: int, purposes: Sequence[str], *, newest_first: bool
+    reader: Reader, after: str | None, limit: int, purpose: str | None, *, newest_first: bool
 ) -> list[Record]:
     """The files that follow the one with the key `after`, of all purposes or of one, as `file_of` gives them."""
-    values = {"after": after, "limit": limit, "purpose": purposes[0] if purposes else None}
+    values = {"after": after, "limit": limit, "purpose": purpose}
     return await reader.rows(_NEWEST if newest_first else _OLDEST, **values)
 
 

@@ -85,9 +85,8 @@ _COUNTS = (
     .where(one_of(prompts.c.id, "prompts"))
     .group_by(PART)
 )
-_OF_PROMPTS = [
-    delete(table).where(one_of(table.c.prompt_id, "prompts")) for table in (results, attempts, refusals, batch_lines)
-]
+_ABOUT_PROMPTS = (results, attempts, refusals, batch_lines)
+_OF_PROMPTS = [delete(table).where(one_of(table.c.prompt_id, "prompts")) for table in _ABOUT_PROMPTS]
 # A reading may go once no prompt needs it.
 _READINGS = delete(job_readings).where(
     job_readings.c.job_id == bindparam("job"),

@@ -63,9 +63,10 @@ def _text(name: str, *, null: bool = False, unique: bool = False) -> Column[str]
     return Column(name, Text, nullable=null, unique=unique)
 
 
-def _table(
-    name: str, *parts: Column[int] | Column[float] | Column[str] | Column[bytes] | CheckConstraint | Index
-) -> Table:
+_AnyColumn = Column[int] | Column[float] | Column[str] | Column[bytes]
+
+
+def _table(name: str, *parts: _AnyColumn | CheckConstraint | Index) -> Table:
     return Table(name, metadata, *parts, sqlite_strict=True)
 
 

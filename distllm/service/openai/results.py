@@ -1,0 +1,118 @@
+"""The results of a batch: two files of lines, what was answered and what was not."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from distllm.domain.states import PromptState
+from distllm.service.openai.answers import answer_body, usage_of
+from distllm.service.openai.faults import error_body
+from distllm.service.openai.files import KEPT_SECONDS, FileWriter
+from distllm.store.batches import Ended, end_batch, line_page
+from distllm.store.database import Database
+from distllm.store.files import NewFile, end_file
+from distllm.store.reads import PAGE_ROWS, Record
+from distllm.store.sqlite import Tx
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Results:
+    """Writes what came of a batch, and then ends it as `completed`, `expired` or `cancelled`.
+
+    Killed before the end it has done nothing that anybody sees; called again, it begins anew.
+    """
+
+    database: Database
+    batch: Record
+    now: float
+    completed: int = 0
+    failed: int = 0
+    left: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    _files: dict[str, FileWriter] = field(default_factory=dict)
+
+    async def write(self) -> str:
+        """Do it; how the batch ended."""
+        expired = self._too_late()
+        after = -1
+        while rows := await line_page(self.database.read, self.batch["id"], after, PAGE_ROWS):
+            for row in rows:
+                await self._line(row, expired=expired)
+            after = rows[-1]["ordinal"]
+        for writer in self._files.values():
+            await writer.flush()
+        status = "completed"
+        if self.batch["cancelling_at"] is not None or self.left:
+            status = "expired" if expired else "cancelled"
+        await self.database.write(lambda tx: self._end(tx, status))
+        return status
+
+    def _too_late(self) -> bool:
+        began = self.batch["finalizing_at"]
+        return self.batch["cancelling_at"] is None and began is not None and began >= self.batch["expires_at"]
+
+    async def _line(self, row: Record, *, expired: bool) -> None:
+        if row["refused"] is not None:
+            self.failed += 1
+            await self._put("error", row, self._response(row, 400, json.loads(row["refused"])))
+        elif row["state"] == PromptState.DONE:
+            self.completed += 1
+            await self._put("output", row, self._response(row, 200, self._answer(row)))
+        elif row["state"] == PromptState.FAILED:
+            self.failed += 1
+            message = row["error"] or "it was asked in vain"
+            await self._put("error", row, self._response(row, 500, error_body(500, message)))
+        else:
+            self.left += 1
+            if expired:
+                self.failed += 1
+                message = "This request could not be executed before the completion window expired."
+                error = {"code": "batch_expired", "message": message}
+                await self._put("error", row, {"response": None, "error": error})
+
+    def _answer(self, row: Record) -> Json:
+        self.prompt_tokens += row["prompt_tokens"] or 0
+        self.cached_tokens += row["cached_tokens"] or 0
+        self.completion_tokens += row["completion_tokens"] or 0
+        return answer_body(
+            self.batch["endpoint"],
+            self._key(row),
+            row["finished_at"],
+            row["model"],
+            row["answer"],
+            row["thinking"],
+            row["finish_reason"],
+            usage_of(row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]),
+        )
+
+    def _response(self, row: Record, status: int, body: Json) -> Json:
+        response = {"status_code": status, "request_id": f"req_{self._key(row)}", "body": body}
+        return {"response": response, "error": None}
+
+    def _key(self, row: Record) -> str:
+        """Of a line: the same whenever its results are written."""
+        return f"{self.batch['key'].removeprefix('batch_')}{row['ordinal']:06x}"
+
+    async def _put(self, which: str, row: Record, came: Json) -> None:
+        if which not in self._files:
+            name = f"{self.batch['key']}_{which}.jsonl"
+            self._files[which] = await FileWriter.begin(self.database, NewFile(name, "batch_output", self.now))
+        line = {"id": f"batch_req_{self._key(row)}", "custom_id": row["custom_id"]} | came
+        await self._files[which].write(json.dumps(line).encode() + b"\n")
+
+    def _end(self, tx: Tx, status: str) -> None:
+        until = self.now + (self.batch["output_seconds"] or KEPT_SECONDS)
+        keys = {which: end_file(tx, writer.file_id, writer.size, until) for which, writer in self._files.items()}
+        usage = {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": self.cached_tokens},
+            "output_tokens": self.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+        ended = Ended(status, keys.get("output"), keys.get("error"), self.completed, self.failed, json.dumps(usage))
+        end_batch(tx, self.batch["id"], ended, self.now)

@@ -1,0 +1,212 @@
+"""Batches, by the official client: made, answered, cancelled, and what is wrong with them."""
+
+import openai
+import pytest
+
+from tests.fakes.behaviour import HELD
+from tests.fakes.server import FakeServer
+from tests.service.openai.conftest import Program, line
+
+
+async def test_a_file_of_twenty_requests_becomes_twenty_answers(program: Program, server: FakeServer) -> None:
+    made = await program.batch(*(line(n) for n in range(20)), metadata={"for": "a test"})
+    assert (made.status, made.object, made.completion_window) == ("validating", "batch", "24h")
+    assert made.expires_at == made.created_at + 86_400
+    assert made.output_file_id is made.error_file_id is made.errors is None
+    done = await program.until(made.id, "completed")
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 20, "completed": 20, "failed": 0}
+    assert (done.error_file_id, done.metadata, done.model) == (None, {"for": "a test"}, "fake-model")
+    assert None not in (done.in_progress_at, done.finalizing_at, done.completed_at)
+    lines = await program.lines(done.output_file_id)
+    assert {each["custom_id"] for each in lines} == {f"c{n}" for n in range(20)}
+    assert len({each["id"] for each in lines}) == 20
+    for each in lines:
+        response = each["response"]
+        assert (each["error"], response["status_code"]) == (None, 200)
+        answer = openai.types.chat.ChatCompletion.model_validate(response["body"])
+        assert answer.choices[0].message.content == f"Answer to: Question {each['custom_id'][1:]}?"
+        assert answer.choices[0].finish_reason == "stop"
+    assert done.usage is not None
+    used = [each["response"]["body"]["usage"] for each in lines]
+    assert done.usage.total_tokens == sum(each["total_tokens"] for each in used) > 0
+    assert len(server.requests) == 20
+    file = await program.client.files.retrieve(str(done.output_file_id))
+    assert (file.purpose, file.status) == ("batch_output", "processed")
+    # It is a job as any other.
+    assert program.house.rows("SELECT state, done FROM job_progress") == [("completed", 20)]
+
+
+async def test_text_completions_are_answered_in_their_own_form(program: Program) -> None:
+    url = "/v1/completions"
+    body = {"model": "fake-model", "prompt": "Say it.", "max_tokens": 9}
+    made = await program.batch({"custom_id": "a", "method": "POST", "url": url, "body": body}, endpoint=url)
+    done = await program.until(made.id, "completed")
+    [one] = await program.lines(done.output_file_id)
+    answer = openai.types.Completion.model_validate(one["response"]["body"])
+    assert (answer.object, answer.choices[0].text) == ("text_completion", "Answer to: Say it.")
+
+
+async def test_a_line_that_cannot_be_asked_is_answered_with_its_error_and_the_others_are_asked(
+    program: Program, server: FakeServer
+) -> None:
+    made = await program.batch(
+        line(0),
+        line(1, n=2),
+        line(2, tools=[{"type": "function", "function": {"name": "f"}}]),
+        line(3, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]),
+        line(4, stream=True),
+        line(5, messages=[{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]),
+        line(6, logprobs=True),
+        line(7, temperature=9),
+        line(8, model=None),
+        line(9, user="me", store=False, n=1, logprobs=False, tools=[], top_p=None),
+    )
+    done = await program.until(made.id, "completed")
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 10, "completed": 2, "failed": 8}
+    errors = {each["custom_id"]: each for each in await program.lines(done.error_file_id)}
+    assert set(errors) == {f"c{n}" for n in range(1, 9)}
+    for each in errors.values():
+        assert (each["error"], each["response"]["status_code"]) == (None, 400)
+        assert each["response"]["body"]["error"]["type"] == "invalid_request_error"
+    params = [errors[f"c{n}"]["response"]["body"]["error"]["param"] for n in range(1, 9)]
+    assert params == ["n", "tools", "messages", "stream", "messages", "logprobs", "temperature", "model"]
+    assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c9"}
+    assert len(server.requests) == 2
+
+
+async def test_where_none_can_be_asked_the_batch_is_completed_without_output(program: Program) -> None:
+    done = await program.until((await program.batch(line(0, n=2))).id, "completed")
+    assert done.output_file_id is None
+    assert len(await program.lines(done.error_file_id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "at", "lines"),
+    [
+        ("invalid_json_line", 2, [line(0), b"{not JSON"]),
+        ("invalid_json_line", 1, [b"[]"]),
+        ("duplicate_custom_id", 2, [line(0), line(0, "Another?")]),
+        ("url_mismatch", 1, [line(0, url="/v1/completions")]),
+        ("model_mismatch", 2, [line(0), line(1, model="another")]),
+        ("invalid_method", 1, [line(0) | {"method": "GET"}]),
+        ("empty_file", None, [b"\n"]),
+        ("missing_required_parameter", 1, [{"method": "POST"}]),
+    ],
+)
+async def test_a_batch_with_a_bad_line_fails_and_says_which(
+    early: Program, code: str, at: int | None, lines: list[dict[str, object] | bytes]
+) -> None:
+    failed = await early.until((await early.batch(*lines)).id, "failed")
+    assert failed.errors is not None
+    assert failed.errors.data is not None
+    assert [(each.code, each.line) for each in failed.errors.data] == [(code, at)]
+    assert failed.failed_at is not None
+    assert failed.output_file_id is failed.error_file_id is None
+    assert early.house.rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
+async def test_more_lines_than_allowed_fail_the_batch(early: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distllm.service.openai.lines.MOST_LINES", 3)
+    failed = await early.until((await early.batch(*(line(n) for n in range(4)))).id, "failed")
+    assert failed.errors is not None
+    assert [each.code for each in failed.errors.data or ()] == ["too_many_tasks"]
+
+
+async def test_a_model_that_nobody_has_fails_the_batch(program: Program) -> None:
+    failed = await program.until((await program.batch(line(0, model="nobody-has-it"))).id, "failed")
+    assert failed.errors is not None
+    assert failed.errors.data is not None
+    assert failed.errors.data[0].code == "model_not_found"
+    assert "fake-model" in (failed.errors.data[0].message or "")
+
+
+async def test_a_batch_that_is_cancelled_keeps_what_was_answered(program: Program, server: FakeServer) -> None:
+    for text in ("Question 2", "Question 3"):
+        server.behave_for(text, HELD)
+    made = await program.batch(*(line(n) for n in range(4)))
+
+    async def two_are_answered() -> bool:
+        counts = (await program.client.batches.retrieve(made.id)).request_counts
+        return counts is not None and counts.completed == 2
+
+    await program.house.until(two_are_answered)
+    cancelling = await program.client.batches.cancel(made.id)
+    assert (cancelling.status, cancelling.output_file_id) == ("cancelling", None)
+    assert cancelling.cancelling_at is not None
+    done = await program.until(made.id, "cancelled")
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 4, "completed": 2, "failed": 0}
+    assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c1"}
+    assert (done.error_file_id, done.completed_at) == (None, None)
+    assert (await program.client.batches.cancel(made.id)).status == "cancelled"
+    await server.until(lambda: all(seen.ended for seen in server.requests))
+    assert program.house.rows("SELECT state FROM job_progress") == [("cancelled",)]
+
+
+async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
+    made = await program.batch(line(0))
+    await program.until(made.id, "completed")
+    with pytest.raises(openai.ConflictError) as refused:
+        await program.client.batches.cancel(made.id)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert refused.value.response.request.headers["x-stainless-retry-count"] == "0"
+
+
+async def test_the_same_line_twice_in_a_batch_has_two_answers_and_in_another_batch_it_is_not_asked_again(
+    program: Program, server: FakeServer
+) -> None:
+    lines = line("a", "The same?"), line("b", "The same?"), line("c", "The same?", seed=7)
+    for _ in range(2):
+        done = await program.until((await program.batch(*lines)).id, "completed")
+        assert len(await program.lines(done.output_file_id)) == 3
+    assert len(server.requests) == 3
+
+
+async def test_what_changes_an_answer_reaches_the_server(program: Program, server: FakeServer) -> None:
+    asked = {"top_p": 0.5, "stop": ["END"], "seed": 3, "presence_penalty": 0.1, "logit_bias": {"5": -1.0}}
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}
+    made = await program.batch(line(0, temperature=0.25, response_format=schema, **asked))
+    await program.until(made.id, "completed")
+    [seen] = server.requests
+    assert seen.body == seen.body | asked | {"temperature": 0.25, "max_tokens": 50, "response_format": schema}
+
+
+async def test_batches_and_files_are_listed_page_by_page(early: Program) -> None:
+    made = [(await early.batch(b"{}")).id for _ in range(5)]
+    assert [batch.id async for batch in early.client.batches.list(limit=2)] == made[::-1]
+    files = [file.id async for file in early.client.files.list(limit=2, order="asc", purpose="batch")]
+    assert len(files) == 5
+    page = await early.client.files.list(limit=2, order="asc")
+    assert (page.first_id, page.last_id, page.has_more) == (files[0], files[1], True)  # type: ignore[attr-defined]
+    assert [file.id async for file in early.client.files.list(purpose="batch_output")] == []
+
+
+async def test_a_long_file_comes_back_as_it_was_sent_until_it_is_deleted(early: Program) -> None:
+    data = b"".join(b'{"n": %d}\n' % n for n in range(300_000))
+    file = await early.client.files.create(
+        file=("long.jsonl", data), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3_600}
+    )
+    assert (file.bytes, file.filename, file.object) == (len(data), "long.jsonl", "file")
+    assert file.expires_at == file.created_at + 3_600
+    assert (await early.client.files.content(file.id)).content == data
+    assert early.house.rows("SELECT max(length(data)) FROM file_chunks") == [(2**20,)]
+    deleted = await early.client.files.delete(file.id)
+    assert (deleted.id, deleted.deleted) == (file.id, True)
+    with pytest.raises(openai.NotFoundError):
+        await early.client.files.retrieve(file.id)
+    assert early.house.rows("SELECT count(*) FROM file_chunks") == [(0,)]
+
+
+async def test_a_file_of_another_kind_is_refused(early: Program) -> None:
+    with pytest.raises(openai.BadRequestError, match="jsonl"):
+        await early.send(b"{}", name="in.txt")
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        await early.client.files.create(file=("a.jsonl", b"{}"), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="no file"):
+        await early.client.batches.create(
+            input_file_id="file-gone", endpoint="/v1/chat/completions", completion_window="24h"
+        )
+    with pytest.raises(openai.BadRequestError, match="endpoint"):
+        await early.client.batches.create(input_file_id="file-gone", endpoint="/v1/embeddings", completion_window="24h")
