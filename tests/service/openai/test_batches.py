@@ -1,11 +1,22 @@
 """Batches, by the official client: made, answered, cancelled, and what is wrong with them."""
 
+import math
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
 import openai
 import pytest
 
-from tests.fakes.behaviour import HELD
+from distllm.domain.clock import Clock
+from distllm.store.database import open_database
+from distllm.store.prune import prune
+from distllm.store.removal import ended_jobs
+from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
-from tests.service.openai.conftest import Program, line
+from tests.service.conftest import opened
+from tests.service.openai.conftest import Program, line, program_of
 
 
 async def test_a_file_of_twenty_requests_becomes_twenty_answers(program: Program, server: FakeServer) -> None:
@@ -210,3 +221,111 @@ async def test_a_file_of_another_kind_is_refused(early: Program) -> None:
         )
     with pytest.raises(openai.BadRequestError, match="endpoint"):
         await early.client.batches.create(input_file_id="file-gone", endpoint="/v1/embeddings", completion_window="24h")
+
+
+async def test_a_batch_that_is_not_answered_in_a_day_expires_and_keeps_what_was(db: Path, server: FakeServer) -> None:
+    ahead = 0.0
+    clock = Clock(now=lambda: time.time() + ahead)
+    server.behave_for("Question 2", HELD)
+    async with opened(db, server, clock=clock) as house:
+        program = program_of(house)
+        made = await program.batch(*(line(n) for n in range(3)), line(3, n=2))
+
+        async def two_are_answered() -> bool:
+            counts = (await program.client.batches.retrieve(made.id)).request_counts
+            return counts is not None and (counts.completed, counts.failed) == (2, 1)
+
+        await house.until(two_are_answered)
+        ahead = 86_400.0
+        done = await program.until(made.id, "expired")
+        assert done.request_counts is not None
+        assert done.request_counts.model_dump() == {"total": 4, "completed": 2, "failed": 2}
+        assert done.expired_at is not None
+        assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c1"}
+        late, refused = await program.lines(done.error_file_id)
+        assert (late["custom_id"], late["response"], late["error"]["code"]) == ("c2", None, "batch_expired")
+        assert (refused["custom_id"], refused["error"], refused["response"]["status_code"]) == ("c3", None, 400)
+        await program.client.close()
+
+
+async def test_what_is_asked_in_vain_is_among_the_errors(db: Path, server: FakeServer) -> None:
+    server.behave_for("Question 1", Behaviour(status=500, body={"error": {"message": "out of luck"}}))
+    async with opened(db, server, max_retries=0) as house:
+        program = program_of(house)
+        done = await program.until((await program.batch(line(0), line(1))).id, "completed")
+        assert done.request_counts is not None
+        assert done.request_counts.model_dump() == {"total": 2, "completed": 1, "failed": 1}
+        [failed] = await program.lines(done.error_file_id)
+        assert (failed["custom_id"], failed["error"], failed["response"]["status_code"]) == ("c1", None, 500)
+        assert "out of luck" in failed["response"]["body"]["error"]["message"]
+        await program.client.close()
+
+
+async def test_while_no_worker_is_there_a_batch_is_validating_and_begins_once_one_is(
+    db: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distllm.compose.serve.LOOKS_LAST_SECONDS", 0.2)
+    await server.stop()
+    async with opened(db, server) as house:
+        program = program_of(house)
+        made = await program.batch(line(0))
+        bad = await program.batch(line(0), line(0))
+        # They are taken in turn: the first was looked at before the second failed.
+        await program.until(bad.id, "failed")
+        assert (await program.client.batches.retrieve(made.id)).status == "validating"
+        with pytest.raises(openai.ConflictError):
+            await program.client.files.delete(made.input_file_id)
+        await server.start()
+        await program.until(made.id, "completed")
+        await program.client.files.delete(made.input_file_id)
+        await program.client.close()
+
+
+async def test_a_file_goes_when_it_has_had_its_time(db: Path) -> None:
+    for ahead in (0.0, 3_601.0):
+        clock = Clock(now=lambda ahead=ahead: time.time() + ahead)  # type: ignore[misc]  # a lambda's default
+        async with opened(db, clock=clock, working=False) as house:
+            program = program_of(house)
+            if not ahead:
+                await program.client.files.create(
+                    file=("a.jsonl", b"{}"), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3_600}
+                )
+            else:
+
+                async def gone() -> bool:
+                    return house.rows("SELECT (SELECT count(*) FROM files), count(*) FROM file_chunks") == [(0, 0)]
+
+                await house.until(gone)
+            await program.client.close()
+
+
+async def test_the_job_of_a_batch_is_pruned_only_once_its_results_are_told(db: Path, server: FakeServer) -> None:
+    async with opened(db, server) as house:
+        program = program_of(house)
+        done = await program.until((await program.batch(line(0), line(1, n=2))).id, "completed")
+        await program.client.close()
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("UPDATE batches SET ended_at = NULL, status = NULL")
+        connection.commit()
+        assert await ended_jobs_of(db) == 0
+        connection.execute("UPDATE batches SET ended_at = 1, status = 'completed'")
+        connection.commit()
+    assert await ended_jobs_of(db) == 1
+    async with open_database(db, references=False) as database:
+        doomed = await ended_jobs(database.read, math.inf)
+        await prune(database, math.inf, doomed, lambda _: None)
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("SELECT count(*) FROM batch_lines").fetchall() == [(0,)]
+    async with opened(db, server) as house:
+        program = program_of(house)
+        kept = await program.client.batches.retrieve(done.id)
+        assert kept.request_counts == done.request_counts
+        assert len(await program.lines(kept.output_file_id)) == 1
+        await program.client.close()
+
+
+async def ended_jobs_of(db: Path) -> int:
+    """How many jobs may be pruned."""
+    async with open_database(db, references=False) as database:
+        return len(await ended_jobs(database.read, math.inf))
