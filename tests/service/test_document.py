@@ -70,15 +70,23 @@ async def test_each_operation_is_complete(idle: House) -> None:
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}
 
 
-async def test_the_page_of_the_service_shows_a_program_that_runs(house: House) -> None:
+async def test_the_page_of_the_service_shows_programs_that_run(house: House) -> None:
     page = (Path(__file__).parents[2] / "docs/service.md").read_text(encoding="utf-8")
-    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    of_ours, of_openai = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert await printed(of_ours, house) == "bees.txt what_do_bees_not_see Answer to: What do bees not see?\n"
+    *answers, streamed = (await printed(of_openai, house)).splitlines()
+    assert sorted(answers) == [f"{animal} Answer to: What do {animal} see?" for animal in ("bats", "bees", "moles")]
+    assert streamed == "Answer to: What do owls see?"
+
+
+async def printed(program: str, house: House) -> str:
+    """What a program prints that speaks to a service."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, env={"DISTLLM_URL": house.service.url}, stdout=PIPE, stderr=PIPE
     )
     out, err = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, err.decode()) == (0, "")
-    assert out.decode() == "bees.txt what_do_bees_not_see Answer to: What do bees not see?\n"
+    return out.decode()
 
 
 def test_the_page_of_the_service_names_every_path() -> None:
