@@ -1,11 +1,12 @@
 """One question that somebody waits for: asked at once, beside all jobs, and kept nowhere."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
+from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.weights import shuffled, weigh
 from distllm.domain.errors import DistllmError, NoWorkerError
 from distllm.domain.models import Call, ErrorClass, Health, Offer, Outcome
@@ -93,7 +94,7 @@ class Direct:
             _Choice(worker, offer, health.slots or worker.spec.slots or 1)
             for worker, health in zip(self._workers, healths, strict=True)
             if health.healthy
-            for offer in [each for each in health.offers if names & {each.model, *each.also}][:1]
+            for offer in _offers(health, names)[:1]
         ]
         if not having:
             raise NoWorkerError(f"no worker that has the model {call.model} answers now: try again in a while")
@@ -154,6 +155,13 @@ class Direct:
             record.answered += 1
             record.seconds += outcome.seconds
         return outcome
+
+
+def _offers(health: Health, names: Set[str]) -> Sequence[Offer]:
+    """What a worker has of a model, the best first: of any, what is loaded."""
+    if ANY_MODEL in names:
+        return sorted(health.offers, key=lambda offer: not offer.loaded)
+    return [offer for offer in health.offers if names & {offer.model, *offer.also}]
 
 
 def _judged(outcome: Outcome, call: Call, choice: _Choice) -> Outcome:

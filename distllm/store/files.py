@@ -74,7 +74,7 @@ def delete_file(tx: Tx, key: str) -> bool:
     for file_id, needed in tx.rows(_FOUND, {"key": key}):
         if needed:
             raise NeededError(f"a batch is being made of {key}: cancel that first, or wait until it is in progress")
-        _remove(tx, file_id)
+        drop_file(tx, file_id)
         return True
     return False
 
@@ -97,11 +97,12 @@ def remove_gone(tx: Tx, begun_before: float, now: float) -> bool:
     file_id = tx.value(_GONE, {"begun_before": begun_before, "now": now})
     if file_id is None:
         return False
-    _remove(tx, file_id)
+    drop_file(tx, file_id)
     return True
 
 
-def _remove(tx: Tx, file_id: int) -> None:
+def drop_file(tx: Tx, file_id: int) -> None:
+    """Remove a file, whole or not."""
     tx.run(_CHUNKS, {"file": file_id})
     tx.run(_FILE, {"file": file_id})
 

@@ -204,7 +204,7 @@ def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[Store, Recorder]
     store, connection = recorded
     prune(store)
     written = {text: values for text, values in connection.seen.items() if ":" in text}
-    assert sum(text.startswith("DELETE") for text in written) == 15
+    assert sum(text.startswith("DELETE") for text in written) == 17
     sqlite3.Connection.execute(connection, "PRAGMA foreign_keys=OFF")
     for text, values in written.items():
         steps = plan(connection, text, values)

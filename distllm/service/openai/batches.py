@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from distllm.service.endpoint import body_of, desk_of
 from distllm.service.openai.faults import FaultError
-from distllm.service.openai.files import seconds_of
+from distllm.service.openai.forms import seconds_of
 from distllm.service.openai.pages import page_of, shown
 from distllm.service.openai.wishes import ENDPOINTS
 from distllm.store.batches import Wanted, batch_of, batch_page, cancel_batch, create_batch

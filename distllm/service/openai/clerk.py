@@ -6,6 +6,7 @@ point is followed by another that does.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from distllm.balancer.models import ANY_MODEL
@@ -18,9 +19,9 @@ from distllm.store.batches import accept_batch, add_lines, begin_batch, fail_bat
 from distllm.store.files import chunks_of, file_of, remove_gone
 from distllm.store.reads import Record
 from distllm.store.requests import CHUNK_REQUESTS
-from distllm.store.sqlite import StoreError
 
 EVERY_SECONDS = 0.5
+AFTER_A_FAULT_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 60.0
 """How often files are looked for that have had their time."""
 
@@ -41,14 +42,11 @@ class Clerk:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            try:
-                await self.step()
-            except StoreError as error:
-                logger.error("batches wait: %s", error)
-            await asyncio.sleep(EVERY_SECONDS)
+            well = await _safely(self.step())
+            await asyncio.sleep(EVERY_SECONDS if well else AFTER_A_FAULT_SECONDS)
 
-    async def step(self) -> int:
-        """Take each batch as far as it can go now; return how many there are that have not ended."""
+    async def step(self) -> bool:
+        """Take each batch as far as it can go now; false if that of one went wrong, which is logged."""
         if self._clock.ticks() - self._looked >= LOOK_AGAIN_SECONDS:
             self._looked = self._clock.ticks()
             while await self._database.write(lambda tx: remove_gone(tx, self._began, self._clock.now())):
@@ -56,9 +54,7 @@ class Clerk:
         batches = await unended_batches(self._database.read)
         waiting = {batch["id"] for batch in batches if batch["in_progress_at"] is None}
         self._inspections = {key: each for key, each in self._inspections.items() if key in waiting}
-        for batch in batches:
-            await self._advance(batch)
-        return len(batches)
+        return all([await _safely(self._advance(batch)) for batch in batches])
 
     async def _advance(self, batch: Record) -> None:
         late = self._clock.now() >= batch["expires_at"]
@@ -66,7 +62,7 @@ class Clerk:
             await self._stop(batch)
         elif batch["in_progress_at"] is None:
             await (self._give_up(batch) if late else self._begin(batch))
-        elif batch["finalizing_at"] is not None or batch["job_finished_at"] is not None or late:
+        elif batch["job_finished_at"] is not None or late:
             await self._finish(batch)
 
     async def _stop(self, batch: Record) -> None:
@@ -145,3 +141,13 @@ class Clerk:
                 ):
                     return
         await self._database.write(lambda tx: begin_batch(tx, batch_id, job_id, clock.now()))
+
+
+async def _safely(work: Awaitable[bool | None]) -> bool:
+    """Whether work was done well: what goes wrong is logged, and must not have all batches wait for a restart."""
+    try:
+        return await work is not False
+    except Exception as error:
+        logger.error("batches wait: %s: %s", type(error).__name__, error)
+        logger.debug("", exc_info=error)
+        return False

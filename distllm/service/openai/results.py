@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distllm.domain.states import PromptState
 from distllm.service.openai.answers import answer_body, usage_of
 from distllm.service.openai.faults import error_body
-from distllm.service.openai.files import KEPT_SECONDS, FileWriter
+from distllm.service.openai.writing import KEPT_SECONDS, FileWriter
 from distllm.store.batches import Ended, end_batch, line_page
 from distllm.store.database import Database
-from distllm.store.files import NewFile, end_file
+from distllm.store.files import NewFile, drop_file, end_file
 from distllm.store.reads import PAGE_ROWS, Record
 from distllm.store.sqlite import Tx
 
@@ -37,6 +38,14 @@ class Results:
 
     async def write(self) -> str:
         """Do it; how the batch ended."""
+        try:
+            return await self._write()
+        except Exception:
+            for writer in self._files.values():
+                await self.database.write(partial(drop_file, file_id=writer.file_id))
+            raise
+
+    async def _write(self) -> str:
         expired = self._too_late()
         after = -1
         while rows := await line_page(self.database.read, self.batch["id"], after, PAGE_ROWS):
