@@ -8,7 +8,7 @@ from distllm.domain.models import Call, Health, Limits, Offer, Outcome, Usage, W
 from distllm.workers.base import Worker
 from distllm.workers.bodies import passed_through, splice
 from distllm.workers.errors import Sign, Translator, said
-from distllm.workers.exchange import Parser, Piece, Request, converse
+from distllm.workers.exchange import Parser, Piece, Request, converse, no_answer
 from distllm.workers.inquiry import Inquirer, examine, no_such_model, read_json
 from distllm.workers.sse import Event, Events
 from distllm.workers.told import count, fields, seconds, text
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 COUNT_SECONDS = 5.0
 """How long a server may take to count; it does so beside the requests that it answers."""
+
+CHAT_ONLY = frozenset({"response_format", "reasoning_effort"})
+"""What a call may ask beyond its text that the raw endpoint would leave out without a word."""
 
 FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length", "max_tokens": "length"}
 
@@ -57,6 +60,9 @@ class OpenAIWorker(Worker):
 
     async def ask(self, call: Call, limits: Limits) -> Outcome:
         """Ask one question and wait for the whole answer; see `Worker.ask`."""
+        strange = [name for name, _ in call.extra if self._raw and name in CHAT_ONLY]
+        if strange:
+            return no_answer(self._translator.sign(Sign.UNKNOWN_FIELD, said=", ".join(strange)))
         headers = {**self._headers, "Content-Type": "application/json"}
         body = request_body(call, raw=self._raw, extra=self.spec.extra)
         request = Request(self.api_endpoint, headers, body)

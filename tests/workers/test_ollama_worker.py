@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from distllm.domain.models import Call, ErrorClass, Health, Limits, Offer, WorkerSpec, WorkerType
+from distllm.domain.models import Call, ErrorClass, Extra, Health, Limits, Offer, WorkerSpec, WorkerType
 from distllm.domain.tokens import estimate_tokens
 from distllm.workers.ollama import OllamaWorker
 from distllm.workers.session import open_session
@@ -331,3 +331,29 @@ async def test_questions_at_once_load_once(session: aiohttp.ClientSession) -> No
         outcomes = await asyncio.gather(*(asked.ask(call(f"{n}?", system=PAPER), LIMITS) for n in range(4)))
         assert [outcome.error for outcome in outcomes] == [None] * 4
         assert len(server.loads) == 1
+
+
+async def test_what_a_call_asks_beyond_its_text_has_ollamas_names(session: aiohttp.ClientSession) -> None:
+    schema = {"type": "object"}
+    async with ollama() as server:
+        asked = worker(server, session, extra=(("options", {"top_p": 0.9, "mirostat": 1}),))
+        extra: Extra = (
+            ("response_format", {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}),
+            ("seed", 3),
+            ("stop", ["END"]),
+            ("top_p", 0.5),
+        )
+        assert (await asked.ask(replace(call(), extra=extra), LIMITS)).error_class is None
+        await asked.ask(replace(call(), extra=(("response_format", {"type": "json_object"}),)), LIMITS)
+        await asked.ask(call(), LIMITS)
+    options = server.requests[0].body["options"]
+    assert options == options | {"seed": 3, "stop": ["END"], "top_p": 0.5, "mirostat": 1}
+    assert [seen.body.get("format") for seen in server.requests] == [schema, "json", None]
+    assert server.requests[2].body["options"]["top_p"] == 0.9
+
+
+async def test_what_ollama_has_no_name_for_is_refused_and_not_left_out(session: aiohttp.ClientSession) -> None:
+    async with ollama() as server:
+        outcome = await worker(server, session).ask(replace(call(), extra=(("logit_bias", {"5": 1}),)), LIMITS)
+        assert (outcome.error_class, server.requests) == (ErrorClass.INPUT, [])
+        assert "logit_bias" in (outcome.error or "")

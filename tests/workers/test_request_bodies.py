@@ -103,3 +103,15 @@ def test_a_paper_stays_in_its_place_and_as_it_is_whatever_it_says(words: str) ->
     assert f"A paper. {words} It ends." in system
     stored = StoredRequest(words, 7, 0.0, (("user", words),))
     assert StoredRequest.from_json(stored.to_json()) == stored
+
+
+def test_what_a_call_asks_beyond_its_text_is_sent_and_goes_before_what_is_configured() -> None:
+    call = Call("m", "", "Why?", 7, 0.5, 9, extra=(("seed", 3), ("stop", ["END"])))
+    sent = json.loads(request_body(call, raw=False, extra=(("seed", 1), ("min_p", 0.1))))
+    assert sent == expected(call, raw=False) | {"seed": 3, "stop": ["END"], "min_p": 0.1}
+
+
+def test_a_stored_request_keeps_what_is_asked_beyond_its_text() -> None:
+    request = StoredRequest("Why?", 7, 0.5, extra=(("logit_bias", {"5": -1.0}), ("seed", 3)))
+    assert StoredRequest.from_json(request.to_json()) == request
+    assert request.to_json() != StoredRequest("Why?", 7, 0.5).to_json()

@@ -203,6 +203,28 @@ async def test_an_answer_is_one(adapter: Adapter, right: str, fake: FakeServer, 
     assert outcome.first_token_seconds <= outcome.seconds
 
 
+async def test_whoever_listens_hears_an_answer_as_it_comes(
+    adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
+) -> None:
+    heard: list[str] = []
+    fake.behave(Behaviour(answer="It broke in March."))
+    listened = replace(call(), hear=lambda text, thinking: heard.append(text))
+    outcome = await adapter.worker(fake, session).ask(listened, SHORT)
+    assert "".join(heard).strip() == outcome.answer == "It broke in March."
+    assert len(heard) > 2
+
+
+async def test_the_form_of_an_answer_is_asked_for_or_the_call_is_refused(
+    adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
+) -> None:
+    formed = replace(call(), extra=(("response_format", {"type": "json_object"}),))
+    outcome = await adapter.worker(fake, session).ask(formed, SHORT)
+    if adapter.raw and adapter.type is not WorkerType.OLLAMA:
+        assert (outcome.error_class, fake.requests) == (ErrorClass.INPUT, [])
+    else:
+        assert (outcome.error_class, len(fake.requests)) == (None, 1)
+
+
 async def test_thinking_is_kept_apart(adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession) -> None:
     worker = adapter.worker(fake, session)
     fake.behave(Behaviour(thinking="well now", answer="in March"))
