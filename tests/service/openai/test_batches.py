@@ -156,6 +156,17 @@ async def test_a_batch_that_is_cancelled_keeps_what_was_answered(program: Progra
     assert program.house.rows("SELECT state FROM job_progress") == [("cancelled",)]
 
 
+async def test_whoever_cancels_its_job_cancels_a_batch(program: Program, server: FakeServer) -> None:
+    server.behave_always(HELD)
+    made = await program.batch(*(line(n) for n in range(4)))
+    await server.until(lambda: len(server.requests) == 2)
+    assert (await program.house.post("/jobs/1/cancel")).status == 200
+    done = await program.until(made.id, "cancelled")
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 4, "completed": 0, "failed": 0}
+    assert done.output_file_id is done.error_file_id is None
+
+
 async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
     made = await program.batch(line(0))
     await program.until(made.id, "completed")
@@ -214,7 +225,8 @@ async def test_a_file_of_another_kind_is_refused(early: Program) -> None:
     with pytest.raises(openai.BadRequestError, match="jsonl"):
         await early.send(b"{}", name="in.txt")
     with pytest.raises(openai.BadRequestError, match="purpose"):
-        await early.client.files.create(file=("a.jsonl", b"{}"), purpose="fine-tune")
+        await early.client.files.create(file=("a.jsonl", b"{}" * 2**20), purpose="fine-tune")
+    assert early.house.rows("SELECT (SELECT count(*) FROM files), count(*) FROM file_chunks") == [(0, 0)]
     with pytest.raises(openai.BadRequestError, match="no file"):
         await early.client.batches.create(
             input_file_id="file-gone", endpoint="/v1/chat/completions", completion_window="24h"
