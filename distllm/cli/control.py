@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, out, print_json, safe
+from distllm.cli.screen import Ticker, out, print_json, safe
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoJobError
+from distllm.domain.words import count
 from distllm.orders import OnMoved, Record, order_cancel, order_pause, order_retry, order_retry_truncated
 from distllm.store.database import Database, open_database
 from distllm.store.reads import open_reader

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, out, print_json, safe, tell
+from distllm.cli.screen import Ticker, err, out, print_json, safe, tell
 from distllm.domain.errors import DistllmError
 from distllm.domain.text import size_in_words
+from distllm.domain.words import count
 from distllm.store.backup import back_up
 from distllm.store.checkup import Finding, Level, check
 from distllm.store.locks import coordinator_lock, coordinator_pid

@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, let_go, number, out, safe
+from distllm.cli.screen import Ticker, err, let_go, out, safe
 from distllm.domain.errors import UsageError
+from distllm.domain.words import count, number
 from distllm.export.csv import LONGEST_IN_EXCEL
 from distllm.export.formats import Format, format_of, written
 from distllm.export.source import Source, open_source

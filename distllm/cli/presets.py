@@ -6,9 +6,10 @@ from pathlib import Path
 from rich.padding import Padding
 from rich.text import Text
 
-from distllm.cli.screen import complain, count, out, safe, table
+from distllm.cli.screen import complain, out, safe, table
 from distllm.config import preset_folders
 from distllm.domain.errors import UsageError
+from distllm.domain.words import count
 from distllm.presets import Found, Preset, list_presets, load_preset, preset_file
 
 EXIT_BROKEN = 1

@@ -12,10 +12,11 @@ from pathlib import Path
 import typer
 
 from distllm.cli.db import must_exist, without_coordinator
-from distllm.cli.screen import Ticker, count, print_json, tell
+from distllm.cli.screen import Ticker, print_json, tell
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
 from distllm.domain.text import size_in_words
+from distllm.domain.words import count
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 from distllm.store.reads import open_reader

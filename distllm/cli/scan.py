@@ -10,13 +10,14 @@ from typing import Any
 import typer
 
 from distllm.cli.ranges import hosts_of
-from distllm.cli.screen import Ticker, complain, count, err, out, safe, tell
+from distllm.cli.screen import Ticker, complain, err, out, safe, tell
 from distllm.cli.worker_edit import store
 from distllm.cli.workers import as_models, described
 from distllm.compose.checkup import identities
 from distllm.compose.scan import PORTS, Server, scan
 from distllm.config import Config
 from distllm.domain.errors import UsageError
+from distllm.domain.words import count
 from distllm.workers.kinds import default_port
 
 EXIT_INTERRUPTED = 130

@@ -117,30 +117,6 @@ def _narrowest(columns: Sequence[tuple[str, Sequence[str]]], unbroken: Collectio
     )
 
 
-def span(seconds: float) -> str:
-    """A time span as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
-
-
-def number(value: float | None) -> str:
-    """A count with thousands told apart."""
-    return "" if value is None else f"{value:,.0f}"
-
-
-def count(value: int, noun: str) -> str:
-    """A number of things: `1 paper`, `1,200 papers`."""
-    return f"{number(value)} {noun}{'' if value == 1 else 's'}"
-
-
-def failed_prompt(row: Mapping[str, Any]) -> str:
-    """What a row of the view `failures` is about: a document and a question, or a prompt that has neither."""
-    return ", ".join(filter(None, (row["document"], row["prompt"]))) or "a prompt of the batch"
-
-
 def print_json(facts: object) -> None:
     """Print facts as a program wants them: one JSON value on one line."""
     out.print(json.dumps(facts), soft_wrap=True)

@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distllm.cli.screen import Ticker, count, err, number, out
+from distllm.cli.screen import Ticker, err, out
 from distllm.compose.serve import Place, Service, serving
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
 from distllm.domain.hours import Hours
+from distllm.domain.words import count, number
 from distllm.insights import progress
 from distllm.service.token import token_file
 

@@ -10,12 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distllm.cli.screen import Ticker, count, number, out, safe, span, tell
+from distllm.cli.screen import Ticker, out, safe, tell
 from distllm.compose.fleet import model_for, open_fleet
 from distllm.config import Config, preset_folders
 from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
+from distllm.domain.words import count, number, span
 from distllm.presets import Preset, load_preset, preset_of_prompts
 from distllm.scratch import scratch_folder
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.live import Live
 
-from distllm.cli.screen import PLAIN_LINE_EVERY_SECONDS, number, out, safe, span
+from distllm.cli.screen import PLAIN_LINE_EVERY_SECONDS, out, safe
 from distllm.cli.status import gather, rest_of, show
-from distllm.cli.status_view import state_of
 from distllm.cli.watch_view import job_screen, jobs_screen
+from distllm.domain.words import number, span, state_of
 from distllm.store.locks import coordinator_pid
 from distllm.store.reads import open_reader
 

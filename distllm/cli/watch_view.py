@@ -9,17 +9,17 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from distllm.cli.screen import count, number, out, safe
+from distllm.cli.screen import out, safe
 from distllm.cli.status_view import (
     fact_lines,
     failure_lines,
     heading,
     jobs_table,
     rest_line,
-    state_of,
     worker_errors,
     workers_table,
 )
+from distllm.domain.words import count, number, state_of
 
 if TYPE_CHECKING:
     from distllm.insights import JobNow, Rest

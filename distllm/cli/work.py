@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from distllm.cli.screen import Ticker, count, failed_prompt, number, print_json, span, tell
+from distllm.cli.screen import Ticker, print_json, tell
 from distllm.cli.status import gather
-from distllm.cli.status_view import read_once
 from distllm.compose.fleet import Fleet
 from distllm.compose.run import Run
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
-from distllm.insights import Progress, Rest, progress, reading, resting
+from distllm.domain.words import count, failed_prompt, number, span
+from distllm.insights import Progress, Rest, progress, read_once, reading, resting
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
 

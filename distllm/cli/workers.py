@@ -11,12 +11,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from distllm.cli.screen import number, out, safe, span, table, tell
+from distllm.cli.screen import out, safe, table, tell
 from distllm.compose.checkup import Checked, check_workers
 from distllm.compose.roster import Record, learnt_of, roster, seen_models
 from distllm.config import Config
 from distllm.domain.errors import UsageError
 from distllm.domain.models import Health, WorkerType
+from distllm.domain.words import number, span
 from distllm.store.reads import Reader, open_reader
 from distllm.workers.remedies import remedy_for
 

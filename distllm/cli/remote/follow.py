@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 from distllm.cli.remote.client import Record, Remote, connected
 from distllm.cli.remote.jobs import all_jobs, job_at
-from distllm.cli.screen import Ticker, count, number, out, print_json, span
+from distllm.cli.screen import Ticker, out, print_json
 from distllm.cli.status import show
 from distllm.cli.watch import until_interrupted
+from distllm.domain.words import count, number, span
 from distllm.insights import JobNow
 
 LOOK_EVERY_SECONDS = 1.0

@@ -11,12 +11,13 @@ import aiohttp
 
 from distllm.cli.remote.client import Remote, connected
 from distllm.cli.remote.follow import EXIT_INCOMPLETE, follow
-from distllm.cli.screen import Ticker, complain, count, out, print_json, safe
+from distllm.cli.screen import Ticker, complain, out, print_json, safe
 from distllm.cli.submit import Submission, preset_of, with_job_file
 from distllm.cli.watch import until_interrupted
 from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.domain.text import size_in_words
+from distllm.domain.words import count
 from distllm.presets import Preset
 from distllm.service.models import MOST_DOCUMENTS
 from distllm.service.uploads import LARGEST_UPLOAD

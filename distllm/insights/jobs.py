@@ -1,4 +1,4 @@
-"""What people ask about their jobs, answered by reading alone: for the command line and all that follows."""
+"""How jobs stand, and what they found."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
