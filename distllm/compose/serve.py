@@ -36,6 +36,7 @@ from distllm.service.hub import Hub
 from distllm.service.instruments import Instruments
 from distllm.service.metrics import metrics_room
 from distllm.service.openai import Clerk, openai_room
+from distllm.service.page import page_rooms
 from distllm.service.pulse import Pulse
 from distllm.service.token import checked, kept_token
 from distllm.store.database import Database, open_database
@@ -107,7 +108,7 @@ async def serving(
         documents = await stack.enter_async_context(DocumentReader())
         hub = Hub(f"{os.getpid():x}{int(clock.now()):x}")
         listeners = [listener, lambda event: _publish(event, hub)]
-        rooms = [health_room(), api_room(), openai_room()]
+        rooms = [health_room(), api_room(), openai_room(), *page_rooms()]
         if config.enable_metrics:
             instruments = Instruments(__version__, {worker.name for worker, _ in fleet.workers})
             listeners.append(instruments.observe)

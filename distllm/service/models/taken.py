@@ -117,11 +117,13 @@ class Retry(Strict):
     truncated: bool = False
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
+    """A query of a request: nothing that is not known."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class JobsQuery(_Query):
+class JobsQuery(Query):
     """Which jobs are listed: the newest, or those before `before`."""
 
     before: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] = LARGEST_NUMBER
@@ -129,7 +131,7 @@ class JobsQuery(_Query):
     state: State | None = None
 
 
-class ResultsQuery(_Query):
+class ResultsQuery(Query):
     """Which answers are given: those after the `cursor` that came with the page before."""
 
     cursor: Cursor = "-1.0"
@@ -139,7 +141,7 @@ class ResultsQuery(_Query):
     state: PromptState | None = None
 
 
-class FailuresQuery(_Query):
+class FailuresQuery(Query):
     """Which failures are given: those after the `cursor` that came with the page before."""
 
     cursor: Annotated[int, Field(ge=0, le=LARGEST_NUMBER)] = 0

@@ -1,0 +1,87 @@
+"""How pages are made of templates: everything that is put into one is escaped, since all of it may be hostile."""
+
+import http
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from distllm.domain.text import shown
+from distllm.domain.words import count, failed_prompt, number, span, state_of
+from distllm.service.page.static import address
+from distllm.service.problems import Refused
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # With `no-referrer` a browser would call the origin of its own forms `null`.
+    "Referrer-Policy": "same-origin",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> web.Response:
+    """A page of a template."""
+    text = _environment().get_template(template).render(values)
+    return web.Response(
+        status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8", headers=HEADERS
+    )
+
+
+def refusal(refused: Refused) -> web.StreamResponse:
+    """A page that says why a request was not followed; who is not signed in is asked to."""
+    if refused.status == http.HTTPStatus.UNAUTHORIZED:
+        return elsewhere("/login")
+    found = page("problem.html", refused.status, refused=refused, title=http.HTTPStatus(refused.status).phrase)
+    found.headers.update(refused.headers)
+    return found
+
+
+def elsewhere(path: str) -> web.Response:
+    """Sends the browser to another page, with GET."""
+    return web.Response(status=http.HTTPStatus.SEE_OTHER, headers={"Location": path, **HEADERS})
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_without_controls,
+    )
+    environment.globals["static"] = address
+    environment.filters |= {
+        "number": number,
+        "span": span,
+        "things": count,
+        "failed_prompt": failed_prompt,
+        "state": state_of,
+        "time": _time,
+        "pretty": _pretty,
+    }
+    return environment
+
+
+def _without_controls(value: Any) -> Any:
+    # What a macro has made is marked as safe, and would not be so any more.
+    return shown(value) if type(value) is str else value
+
+
+def _time(iso: str) -> str:
+    """2026-11-29T08:00:00Z as people write it."""
+    return iso.replace("T", " ").replace("Z", " UTC")
+
+
+def _pretty(data: str) -> str:
+    """JSON set in lines; what is no JSON, as it is."""
+    try:
+        return json.dumps(json.loads(data), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return data
