@@ -13,7 +13,7 @@ from distllm.documents.text import extract_text
 from distllm.domain.errors import UsageError
 from distllm.domain.models import Document, Template
 from distllm.insights import job_now
-from distllm.intake import Request, create
+from distllm.intake import Created, Request, create
 from distllm.presets import Preset, load_preset, preset_of_prompts
 from distllm.service.desk import Desk
 from distllm.service.endpoint import body_of, desk_of, parsed, told
@@ -33,20 +33,32 @@ KEY = {
 async def submit(request: web.Request) -> web.Response:
     """Make a job, or find the one that the same request has made; nothing of it is asked here."""
     desk = desk_of(request)
-    if desk.leaving():
-        raise RefusedError(503, "the service is stopping: submit it again in a while", Retry_After="30")
+    refuse_if_leaving(desk)
     key = _key(request)
     if request.content_type == "multipart/form-data":
-        async with received(request) as form:
-            given = parsed(form.request, Submission)
-            _refuse_nonsense(given, len(form.files))
-            # The reader reads a few at once, whoever sends them.
-            files = await asyncio.gather(*(_of_file(desk, file) for file in form.files))
-            sources = [*await _of_texts(given.texts), *files]
+        async with received(request, "request") as form:
+            if not form.fields.get("request"):
+                raise RefusedError(422, "the form has no part `request`: send what is asked in it, as JSON")
+            created = await make_job(desk, parsed(form.fields["request"], Submission), form.files, key)
     else:
-        given = await body_of(request, Submission)
-        _refuse_nonsense(given, 0)
-        sources = await _of_texts(given.texts)
+        created = await make_job(desk, await body_of(request, Submission), [], key)
+    now = await job_now(desk.database.read, desk.database.path, created.job_id, desk.clock.now())
+    facts = now.facts() | {"known": created.known}
+    return told(Submitted, facts, 200 if created.known else 201, Location=f"/api/v1/jobs/{created.job_id}")
+
+
+def refuse_if_leaving(desk: Desk) -> None:
+    """Raises RefusedError once the service was told to stop."""
+    if desk.leaving():
+        raise RefusedError(503, "the service is stopping: submit it again in a while", Retry_After="30")
+
+
+async def make_job(desk: Desk, given: Submission, files: Sequence[Sent], key: str | None) -> Created:
+    """The job of a submission and the files sent beside it, built; or the one that the same has made already."""
+    _refuse_nonsense(given, len(files))
+    # The reader reads a few at once, whoever sends them.
+    read = await asyncio.gather(*(_of_file(desk, file) for file in files))
+    sources = [*await _of_texts(given.texts), *read]
     preset = _preset(given, desk)
     asked = Request(
         sources=_told_apart(sources),
@@ -64,9 +76,7 @@ async def submit(request: web.Request) -> web.Response:
     job = await desk.database.read.job(created.job_id)
     if job is not None and not job["submitted"]:
         await desk.build(created.job_id)
-    now = await job_now(desk.database.read, desk.database.path, created.job_id, desk.clock.now())
-    facts = now.facts() | {"known": created.known}
-    return told(Submitted, facts, 200 if created.known else 201, Location=f"/api/v1/jobs/{created.job_id}")
+    return created
 
 
 def _key(request: web.Request) -> str | None:

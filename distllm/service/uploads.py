@@ -45,19 +45,19 @@ class Sent:
 class Form:
     """What a form brought."""
 
-    request: bytes
+    fields: dict[str, bytes]
     files: list[Sent]
 
 
 @asynccontextmanager
-async def received(request: web.Request) -> AsyncIterator[Form]:
-    """The parts of a form: `request`, and each `files`. They are gone at the end.
+async def received(request: web.Request, *fields: str) -> AsyncIterator[Form]:
+    """The parts of a form: those called one of `fields`, and each `files`. They are gone at the end.
 
     A file lies in a folder of its own, under a name of ours: what it is called is a label and no path. Raises
     RefusedError for parts that are not known, and for more than is taken.
     """
     with scratch_folder() as folder:
-        asked, files = b"", list[Sent]()
+        found, files = dict[str, bytes](), list[Sent]()
         room = LARGEST_UPLOAD
         try:
             reader = await request.multipart()
@@ -65,24 +65,28 @@ async def received(request: web.Request) -> AsyncIterator[Form]:
                 if isinstance(part, MultipartReader):
                     raise RefusedError(422, "a part of the form is a form itself: send files side by side")
                 _refuse_encoded(part)
-                if part.name == "request":
-                    asked = await _whole(part)
+                if part.name in fields:
+                    found[part.name] = await _whole(part)
+                elif part.name == "files" and part.filename == "" and await _is_empty(part):
+                    # So a browser says that no file was chosen.
+                    continue
                 elif part.name == "files":
                     if len(files) == MOST_DOCUMENTS:
                         raise RefusedError(413, f"more than {MOST_DOCUMENTS:,} files: send less at a time")
                     files.append(await _kept(part, folder / f"{len(files)}", room))
                     room -= files[-1].size
                 else:
-                    raise RefusedError(422, f"the form has a part {part.name!r}: send `request` and `files`")
+                    raise RefusedError(
+                        422,
+                        f"the form has a part {part.name!r}: send {', '.join(f'`{name}`' for name in fields)} and `files`",
+                    )
         except ValueError as error:
             raise RefusedError(400, f"the form cannot be read: {error}") from None
         except HttpProcessingError:
             raise RefusedError(400, "the form cannot be read: a part has a header that HTTP does not allow") from None
         except TimeoutError:
             raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
-        if not asked:
-            raise RefusedError(422, "the form has no part `request`: send what is asked in it, as JSON")
-        yield Form(asked, files)
+        yield Form(found, files)
 
 
 def _refuse_encoded(part: BodyPartReader) -> None:
@@ -91,12 +95,16 @@ def _refuse_encoded(part: BodyPartReader) -> None:
         raise RefusedError(415, "a part of the form is encoded: send its bytes as they are")
 
 
+async def _is_empty(part: BodyPartReader) -> bool:
+    return not await _soon(part.read_chunk(2**16))
+
+
 async def _whole(part: BodyPartReader) -> bytes:
     data = b""
     while chunk := await _soon(part.read_chunk(2**16)):
         data += chunk
         if len(data) > LARGEST_REQUEST:
-            raise RefusedError(413, f"`request` is longer than {LARGEST_REQUEST // 2**20} MiB: send texts as files")
+            raise RefusedError(413, f"`{part.name}` is longer than {LARGEST_REQUEST // 2**20} MiB: send texts as files")
     return data
 
 

@@ -65,7 +65,7 @@ async def beside(reader: Reader, job_id: int, ordinal: int, prompt_id: int) -> t
     values = {"job": job_id, "ordinal": ordinal, "prompt": prompt_id}
     before = await reader.row(_LOOSE_BEFORE if ordinal < 0 else _BEFORE, **values)
     after = await reader.row(_LOOSE_AFTER if ordinal < 0 else _AFTER, **values)
-    return before and before["id"], after and after["id"]
+    return None if before is None else before["id"], None if after is None else after["id"]
 
 
 _FILE_COLUMNS = """
@@ -78,11 +78,13 @@ _NAMED = """
    AND (:named = '' OR instr(lower(f.name), lower(:named)) OR instr(lower(coalesce(d.title, '')), lower(:named)))
 """
 
-_FILES_AFTER = f"{_FILE_COLUMNS} WHERE f.job_id = :job AND f.ordinal > :ordinal {_NAMED} ORDER BY f.ordinal LIMIT :limit"
+_FILES_AFTER = f"""
+{_FILE_COLUMNS} WHERE f.job_id = :job AND f.ordinal > :ordinal {_NAMED} ORDER BY f.ordinal LIMIT :limit
+"""
 
-_FILES_BEFORE = (
-    f"{_FILE_COLUMNS} WHERE f.job_id = :job AND f.ordinal < :ordinal {_NAMED} ORDER BY f.ordinal DESC LIMIT :limit"
-)
+_FILES_BEFORE = f"""
+{_FILE_COLUMNS} WHERE f.job_id = :job AND f.ordinal < :ordinal {_NAMED} ORDER BY f.ordinal DESC LIMIT :limit
+"""
 
 _FILE = f"{_FILE_COLUMNS} WHERE f.job_id = :job AND f.ordinal = :ordinal"
 
