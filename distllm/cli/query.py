@@ -13,11 +13,9 @@ from distllm.cli.records import print_records
 from distllm.cli.screen import err, fits, let_go, out, safe, table
 from distllm.export.csv import csv_rows
 from distllm.export.target import named
-from distllm.store.queries import Query, Row, open_query
+from distllm.store.queries import LONGEST_IN_TABLE, TABLE_ROWS, Query, Row, open_query
 
-TABLE_ROWS = 1_000
 ROWS = 1_000_000
-LONGEST_IN_TABLE = 2_000
 EXIT_INTERRUPTED = 130
 
 

@@ -108,7 +108,7 @@ async def serving(
         documents = await stack.enter_async_context(DocumentReader())
         hub = Hub(f"{os.getpid():x}{int(clock.now()):x}")
         listeners = [listener, lambda event: _publish(event, hub)]
-        rooms = [health_room(), api_room(), openai_room(), *page_rooms()]
+        rooms = [health_room(), api_room(), openai_room(), *page_rooms(where.token)]
         if config.enable_metrics:
             instruments = Instruments(__version__, {worker.name for worker, _ in fleet.workers})
             listeners.append(instruments.observe)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from distllm.service import session
 from distllm.service.problems import RefusedError
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -47,7 +48,7 @@ class Guard:
             raise RefusedError(403, "a page of another origin may change nothing here")
         if _is_foreign(request) and request.headers.get("Sec-Fetch-Mode") != "navigate":
             raise RefusedError(403, "a page of another origin may take nothing from here; a link to here is fine")
-        if self.token is not None and not needs_no_token and not _has(request, self.token):
+        if self.token is not None and not needs_no_token and not _may_come(request, self.token):
             raise RefusedError(
                 401, "give the service's token: Authorization: Bearer TOKEN", WWW_Authenticate='Bearer realm="distllm"'
             )
@@ -72,6 +73,13 @@ class Guard:
 def _is_foreign(request: web.Request) -> bool:
     """Whether a browser says that a page of elsewhere has it ask."""
     return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+
+
+def _may_come(request: web.Request, token: str) -> bool:
+    """Whether a request bears the token, or the cookie of a browser that has shown it."""
+    # A browser sends a cookie at whatever page's word, so its word about which page that is must be there.
+    says_who = request.method in _HARMLESS or "Origin" in request.headers
+    return _has(request, token) or (says_who and session.is_of(request, token))
 
 
 def _has(request: web.Request, token: str) -> bool:

@@ -76,10 +76,8 @@ async def received(request: web.Request, *fields: str) -> AsyncIterator[Form]:
                     files.append(await _kept(part, folder / f"{len(files)}", room))
                     room -= files[-1].size
                 else:
-                    raise RefusedError(
-                        422,
-                        f"the form has a part {part.name!r}: send {', '.join(f'`{name}`' for name in fields)} and `files`",
-                    )
+                    taken = ", ".join(f"`{name}`" for name in fields)
+                    raise RefusedError(422, f"the form has a part {part.name!r}: send {taken} and `files`")
         except ValueError as error:
             raise RefusedError(400, f"the form cannot be read: {error}") from None
         except HttpProcessingError:

@@ -27,6 +27,10 @@ TAKEN_SECONDS = 10.0
 A pager that is left open for a night would keep the write-ahead log from being emptied.
 """
 
+TABLE_ROWS = 1_000
+LONGEST_IN_TABLE = 2_000
+"""The rows, and the characters of a cell, that people are shown."""
+
 LARGEST_REST = 256 * 2**20
 """The bytes of rows that are put aside at most."""
 
@@ -152,7 +156,7 @@ class Query:
             if isinstance(stopped, KeyboardInterrupt):
                 raise
             raise DistllmError(
-                f"the query was stopped after {self._seconds:g} s: let it ask for less, or give it more with --timeout"
+                f"the query was stopped after {self._seconds:g} s: let it ask for less, or give `distllm query` more"
             ) from None
         self._left -= time.monotonic() - began
         if isinstance(error, (sqlite3.Error, sqlite3.Warning, UnicodeError)):

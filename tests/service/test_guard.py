@@ -86,7 +86,7 @@ async def test_without_its_token_nobody_gets_in(db: Path, caplog: pytest.LogCapt
 
 
 async def test_every_answer_bears_headers_that_give_a_browser_nothing(idle: House) -> None:
-    for path in ("/api/v1/jobs", "/api/v1/jobs/9", "/nosuch", "/health/live", "/api/v1/openapi.json"):
+    for path in ("/api/v1/jobs", "/api/v1/jobs/9", "/api/v1/nosuch", "/health/live", "/api/v1/openapi.json"):
         headers = (await idle.ask("GET", path)).headers
         assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert headers["X-Content-Type-Options"] == "nosniff"

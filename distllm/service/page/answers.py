@@ -35,7 +35,7 @@ async def show_answer(request: web.Request) -> web.Response:
         answer["question"] = question_of(answer["body"])
     before, after = await beside(read, job_id, answer["ordinal"], prompt_id)
     attempts = await attempts_of(read, prompt_id)
-    return page("answer.html", answer=answer, attempts=attempts, before=before, after=after)
+    return page(request, "answer.html", answer=answer, attempts=attempts, before=before, after=after)
 
 
 async def show_document(request: web.Request) -> web.Response:
@@ -48,7 +48,7 @@ async def show_document(request: web.Request) -> web.Response:
     if file is None:
         raise RefusedError(404, f"job {job_id} has no such document: choose one of those it has")
     answers = [] if file["document_id"] is None else await answers_about(read, job_id, file["document_id"])
-    return page("document.html", job=job, file=file, answers=answers)
+    return page(request, "document.html", job=job, file=file, answers=answers)
 
 
 async def show_text(request: web.Request) -> web.Response:
@@ -62,6 +62,7 @@ async def show_text(request: web.Request) -> web.Response:
     following = query.first + TEXT_CHARACTERS
     more = following < file["characters"]
     return page(
+        request,
         "text.html",
         job_id=job_id,
         file=file,

@@ -38,7 +38,7 @@ async def show_jobs(request: web.Request) -> web.Response:
     desk, query = desk_of(request), query_of(request, JobsQuery)
     jobs = await job_page(desk.database.read, query.before, JOBS, query.state)
     following = jobs[-1]["job_id"] if len(jobs) == JOBS else None
-    return page("jobs.html", jobs=jobs, query=query, following=following)
+    return page(request, "jobs.html", jobs=jobs, query=query, following=following)
 
 
 async def show_job(request: web.Request) -> web.Response:
@@ -48,8 +48,8 @@ async def show_job(request: web.Request) -> web.Response:
     now = await job_now(read, desk.database.path, job_id, desk.clock.now())
     shown: dict[str, Any] = {"now": now, "job": now.job, "facts": facts_in_words(now), "query": query}
     if now.job["files"]:
-        return page("job.html", **shown, **await _grid(desk, job_id, query))
-    return page("batch.html", **shown, **await _prompts(desk, job_id, max(0, query.after)))
+        return page(request, "job.html", **shown, **await _grid(desk, job_id, query))
+    return page(request, "batch.html", **shown, **await _prompts(desk, job_id, max(0, query.after)))
 
 
 async def show_failures(request: web.Request) -> web.Response:
@@ -61,7 +61,7 @@ async def show_failures(request: web.Request) -> web.Response:
         raise NoJobError(job_id)
     failures = await failure_page(read, job_id, query.cursor, FAILURES)
     following = failures[-1]["prompt_id"] if len(failures) == FAILURES else None
-    return page("failures.html", job=job, failures=failures, following=following)
+    return page(request, "failures.html", job=job, failures=failures, following=following)
 
 
 async def _grid(desk: Desk, job_id: int, query: GridQuery) -> Record:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distllm.domain.text import shown
 from distllm.domain.words import count, failed_prompt, number, span, state_of
+from distllm.service import session
 from distllm.service.page.static import address
 from distllm.service.problems import Refused
 
@@ -24,8 +25,12 @@ HEADERS = {
 }
 
 
-def page(template: str, status: int = 200, **values: Any) -> web.Response:
-    """A page of a template."""
+def page(request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
+    """A page of a template, for one who may be signed in."""
+    return _made(template, status, signed_in=session.COOKIE in request.cookies, **values)
+
+
+def _made(template: str, status: int, **values: Any) -> web.Response:
     text = _environment().get_template(template).render(values)
     return web.Response(
         status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8", headers=HEADERS
@@ -36,7 +41,8 @@ def refusal(refused: Refused) -> web.StreamResponse:
     """A page that says why a request was not followed; who is not signed in is asked to."""
     if refused.status == http.HTTPStatus.UNAUTHORIZED:
         return elsewhere("/login")
-    found = page("problem.html", refused.status, refused=refused, title=http.HTTPStatus(refused.status).phrase)
+    title = http.HTTPStatus(refused.status).phrase
+    found = _made("problem.html", refused.status, signed_in=False, refused=refused, title=title)
     found.headers.update(refused.headers)
     return found
 

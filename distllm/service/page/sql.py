@@ -13,11 +13,9 @@ from distllm.service.endpoint import desk_of, query_of
 from distllm.service.models.taken import Query
 from distllm.service.page.rendering import page
 from distllm.service.problems import RefusedError
-from distllm.store.queries import open_query
+from distllm.store.queries import LONGEST_IN_TABLE, TABLE_ROWS, open_query
 
-ROWS = 1_000
-SECONDS = 10.0
-LONGEST_CELL = 2_000
+SECONDS = 30.0
 MOST_AT_A_TIME = 2
 """A query keeps a thread and a core busy."""
 
@@ -64,7 +62,7 @@ class SqlBox:
             except DistllmError as error:
                 problem, status = str(error), 422
         values: dict[str, Any] = {"sql": sql, "found": found, "problem": problem}
-        return page("sql.html", status, **values, views=VIEWS, examples=EXAMPLES, most=ROWS)
+        return page(request, "sql.html", status, **values, views=VIEWS, examples=EXAMPLES, most=TABLE_ROWS)
 
     async def _run(self, path: Path, sql: str) -> Found:
         if self._running >= MOST_AT_A_TIME:
@@ -78,10 +76,10 @@ class SqlBox:
 
 def _found(path: Path, sql: str) -> Found:
     # One row more tells whether there are more.
-    with open_query(path, sql, SECONDS, ROWS + 1) as query:
+    with open_query(path, sql, SECONDS, TABLE_ROWS + 1) as query:
         # A page at a time is cut to what is shown, so that wide rows are not held.
         rows = [[_shown(value) for value in row] for rows in query.pages() for row in rows]
-        return Found(query.names, rows[:ROWS], len(rows) > ROWS)
+        return Found(query.names, rows[:TABLE_ROWS], len(rows) > TABLE_ROWS)
 
 
 def _shown(value: Any) -> str | None:
@@ -90,4 +88,4 @@ def _shown(value: Any) -> str | None:
     if isinstance(value, bytes):
         return f"({len(value):,} bytes)"
     text = str(value)
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}… ({len(text):,} characters)"
+    return text if len(text) <= LONGEST_IN_TABLE else f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters)"

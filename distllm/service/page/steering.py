@@ -28,7 +28,7 @@ async def ask_whether_to_cancel(request: web.Request) -> web.Response:
     job = await desk_of(request).database.read.job(job_id)
     if job is None:
         raise NoJobError(job_id)
-    return page("cancel.html", job=job)
+    return page(request, "cancel.html", job=job)
 
 
 async def cancel_job(request: web.Request) -> web.Response:

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.presets import list_presets
 from distllm.presets.schema import first_fault
-from distllm.service.desk import Desk
 from distllm.service.endpoint import desk_of
 from distllm.service.models import Submission
 from distllm.service.page.rendering import elsewhere, page
@@ -25,7 +24,7 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 
 async def show_form(request: web.Request) -> web.Response:
     """An empty form."""
-    return await _form(desk_of(request), dict.fromkeys(_FIELDS, ""))
+    return await _form(request, dict.fromkeys(_FIELDS, ""))
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -41,7 +40,7 @@ async def submit(request: web.Request) -> web.Response:
         raise
     except (RefusedError, DistllmError) as error:
         refused = refused_of(error)
-        return await _form(desk, filled, refused.detail, refused.status)
+        return await _form(request, filled, refused.detail, refused.status)
     return elsewhere(f"/jobs/{created.job_id}")
 
 
@@ -70,7 +69,10 @@ def _whole(text: str) -> int | str | None:
     return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else text or None
 
 
-async def _form(desk: Desk, filled: dict[str, str], problem: str | None = None, status: int = 200) -> web.Response:
+async def _form(
+    request: web.Request, filled: dict[str, str], problem: str | None = None, status: int = 200
+) -> web.Response:
+    desk = desk_of(request)
     presets = [each for each in list_presets(desk.presets) if not isinstance(each.preset, UsageError)]
     models = sorted({model["model"] for worker in await desk.roster() for model in worker["models"]})
-    return page("new.html", status, filled=filled, presets=presets, models=models, problem=problem)
+    return page(request, "new.html", status, filled=filled, presets=presets, models=models, problem=problem)

@@ -57,7 +57,7 @@ async def show_workers(request: web.Request) -> web.Response:
         worker | {"stats": stats.get(worker["id"]), "lines": _lines(rows, worker["id"], step)}
         for worker in await desk.roster()
     ]
-    return page("workers.html", workers=workers, span=query.span, step=step)
+    return page(request, "workers.html", workers=workers, span=query.span, step=step)
 
 
 def _lines(rows: list[Record], worker: str, step: float) -> list[Line]:
