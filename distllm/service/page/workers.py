@@ -52,16 +52,16 @@ async def show_workers(request: web.Request) -> web.Response:
     # Steps begin where those of the last look did, so that a line moves only once in a while.
     until = (desk.clock.now() // step + 1) * step
     rows = await load_steps(desk.database.read, until - STEPS * step, step)
-    stats = {row["worker"]: row for row in await desk.database.read.workers()}
+    stats = {row["identity"]: row for row in await desk.database.read.workers()}
     workers = [
-        worker | {"stats": stats.get(worker["id"]), "lines": _lines(rows, worker["id"], step)}
+        worker | {"stats": stats.get(worker["address"]), "lines": _lines(rows, worker["address"], step)}
         for worker in await desk.roster()
     ]
     return page(request, "workers.html", workers=workers, span=query.span, step=step)
 
 
-def _lines(rows: list[Record], worker: str, step: float) -> list[Line]:
-    known = {row["step"]: row for row in rows if row["worker"] == worker}
+def _lines(rows: list[Record], identity: str, step: float) -> list[Line]:
+    known = {row["step"]: row for row in rows if row["identity"] == identity}
     if not known:
         return []
     steps = [known.get(place) for place in range(STEPS)]

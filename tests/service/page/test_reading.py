@@ -149,6 +149,15 @@ async def test_a_file_that_could_not_be_read_says_why(house: House) -> None:
     assert text(await read(house, "/jobs/1/documents/1"), ".problem")
 
 
+async def test_a_copy_of_an_earlier_file_says_so_and_shows_its_answers(house: House) -> None:
+    await house.submit("Bees.", "Bees.")
+    await house.until_ended(1)
+    first, second = await read(house, "/jobs/1/documents/0"), await read(house, "/jobs/1/documents/1")
+    assert "same content" not in text(first, "main")
+    assert "same content" in text(second, "main")
+    assert text(second, ".prose") == text(first, ".prose") == "Answer to: What?"
+
+
 async def test_a_batch_shows_its_prompts_with_their_answers(idle: House) -> None:
     await idle.submit("Bees.")
     body = {"messages": [{"role": "user", "content": "What is <b>red</b>?"}], "max_tokens": 9, "temperature": 0}
