@@ -39,7 +39,8 @@ def test_a_wheel_carries_its_migrations_and_never_names_the_model_package(tmp_pa
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
     for path in ROOT.joinpath("migrations").rglob("*.py"):
         assert f"distllm/{path.relative_to(ROOT)}" in names
-    for path in [*ROOT.glob("distllm/presets/*.json"), *ROOT.glob("distllm/export/templates/*")]:
+    data = ("presets/*.json", "export/templates/*", "service/page/templates/*", "service/page/static/*")
+    for path in (path for pattern in data for path in ROOT.glob(f"distllm/{pattern}")):
         assert str(path.relative_to(ROOT)) in names
     assert "Name: distllm-queue" in metadata
     assert "smollm2" not in metadata

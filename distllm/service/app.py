@@ -45,9 +45,9 @@ def make_app(desk: Desk, guard: Guard, rooms: Sequence[Room]) -> web.Application
         except Exception as error:
             refused = refused_of(error)
             response = (problem if room is None else room.render)(refused)
-            if request.body_exists and not request.content.at_eof():
-                # What was not read of the body is not waited for.
-                response.force_close()
+        if request.body_exists and not request.content.at_eof():
+            # What was not read of the body is not waited for.
+            response.force_close()
         took = 1000 * (time.monotonic() - began)
         # Neither headers nor the query, which may hold what is nobody's business.
         logger.info("%s %s %d in %.0f ms", request.method, request.path, response.status, took)

@@ -23,7 +23,7 @@ def serve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Work whatever is submitted until stopped, and answer HTTP.
+    """Work whatever is submitted until stopped, and answer HTTP: a page for people, an API for programs.
 
     Example: `distllm serve --hours 22:00-07:00`
     """

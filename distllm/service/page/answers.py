@@ -7,8 +7,7 @@ from pydantic import Field
 
 from distllm.domain.errors import NoJobError
 from distllm.service.endpoint import desk_of, job_of, query_of
-from distllm.service.models import LARGEST_NUMBER
-from distllm.service.models.taken import Query
+from distllm.service.models import LARGEST_NUMBER, Query
 from distllm.service.page.jobs import question_of
 from distllm.service.page.rendering import page
 from distllm.service.problems import RefusedError

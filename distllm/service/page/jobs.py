@@ -11,8 +11,7 @@ from distllm.domain.models import StoredRequest
 from distllm.insights import facts_in_words, job_now
 from distllm.service.desk import Desk
 from distllm.service.endpoint import desk_of, job_of, query_of
-from distllm.service.models import LARGEST_NUMBER, FailuresQuery, JobsQuery
-from distllm.service.models.taken import Query
+from distllm.service.models import LARGEST_NUMBER, FailuresQuery, JobsQuery, Query
 from distllm.service.page.rendering import page
 from distllm.store.looks import cells, files_after, files_before, loose_cells
 from distllm.store.pages import failure_page, job_page

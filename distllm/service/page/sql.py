@@ -10,7 +10,7 @@ from pydantic import Field
 
 from distllm.domain.errors import DistllmError
 from distllm.service.endpoint import desk_of, query_of
-from distllm.service.models.taken import Query
+from distllm.service.models import Query
 from distllm.service.page.rendering import page
 from distllm.service.problems import RefusedError
 from distllm.store.queries import LONGEST_IN_TABLE, TABLE_ROWS, open_query

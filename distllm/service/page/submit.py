@@ -15,7 +15,6 @@ from distllm.service.page.rendering import elsewhere, page
 from distllm.service.problems import RefusedError, refused_of
 from distllm.service.submitting import make_job, refuse_if_leaving
 from distllm.service.uploads import received
-from distllm.store.sqlite import StoreError
 
 _FIELDS = ("text", "preset", "questions", "model", "name", "max_tokens", "fresh")
 _PASTED = "pasted text"
@@ -36,8 +35,6 @@ async def submit(request: web.Request) -> web.Response:
         async with received(request, *_FIELDS) as form:
             filled |= {name: data.decode("utf-8", "replace") for name, data in form.fields.items()}
             created = await make_job(desk, _submission(filled), form.files, None)
-    except StoreError:
-        raise
     except (RefusedError, DistllmError) as error:
         refused = refused_of(error)
         return await _form(request, filled, refused.detail, refused.status)

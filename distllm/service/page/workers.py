@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 from aiohttp import web
 
 from distllm.service.endpoint import desk_of, query_of
-from distllm.service.models.taken import Query
+from distllm.service.models import Query
 from distllm.service.page.rendering import page
 from distllm.store.loads import load_steps
 from distllm.store.reads import Record

@@ -38,31 +38,33 @@ function replace(region, fresh) {
 }
 
 async function refresh() {
-  timer = null;
-  if (document.hidden || !changed) return;
-  changed = false;
-  fetchedAt = Date.now();
-  try {
-    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (response.redirected) return location.reload();
-    if (!response.ok) throw new Error(response.statusText);
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-    for (const region of regions()) {
-      const its = fresh.getElementById(region.id);
-      if (its === null) continue;
-      if (isInUse(region)) changed = true;
-      else replace(region, its);
+  let pause = SOONEST;
+  if (changed && !document.hidden) {
+    changed = false;
+    fetchedAt = Date.now();
+    try {
+      const response = await fetch(location.href);
+      if (response.redirected) return location.reload();
+      if (!response.ok) throw new Error(response.statusText);
+      const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+      for (const region of regions()) {
+        const its = fresh.getElementById(region.id);
+        if (its === null) continue;
+        if (isInUse(region)) changed = true;
+        else replace(region, its);
+      }
+    } catch {
+      changed = true;
+      pause = AGAIN;
     }
-    if (changed) soon();
-  } catch {
-    changed = true;
-    timer ??= setTimeout(refresh, AGAIN);
   }
+  timer = null;
+  if (changed && !document.hidden) soon(pause);
 }
 
-function soon() {
+function soon(pause) {
   changed = true;
-  timer ??= setTimeout(refresh, Math.max(0, fetchedAt + SOONEST - Date.now()));
+  timer ??= setTimeout(refresh, Math.max(0, fetchedAt + pause - Date.now()));
 }
 
 // A browser has few connections for one host: a page that nobody sees gives its own back.
@@ -75,16 +77,17 @@ function listen() {
   if (stream !== null) return;
   stream = new EventSource("/api/v1/events");
   const kinds = new Set([...regions()].flatMap((region) => region.dataset.live.split(" ")));
-  for (const kind of [...kinds, "reset"]) stream.addEventListener(kind, soon);
+  for (const kind of [...kinds, "reset"]) stream.addEventListener(kind, () => soon(SOONEST));
   stream.onopen = () => {
     said.textContent = "";
-    soon();
+    soon(SOONEST);
   };
   stream.onerror = () => {
     said.textContent = "The connection is lost: what is shown may be old. Trying again…";
     if (stream?.readyState === EventSource.CLOSED) {
       stream = null;
       setTimeout(listen, AGAIN);
+      soon(AGAIN);
     }
   };
 }
