@@ -56,6 +56,8 @@ async def received(request: web.Request, *fields: str) -> AsyncIterator[Form]:
     A file lies in a folder of its own, under a name of ours: what it is called is a label and no path. Raises
     RefusedError for parts that are not known, and for more than is taken.
     """
+    if request.content_type != "multipart/form-data":
+        raise RefusedError(415, "the body must be a form, with Content-Type: multipart/form-data")
     with scratch_folder() as folder:
         found, files = dict[str, bytes](), list[Sent]()
         room = LARGEST_UPLOAD

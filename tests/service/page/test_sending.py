@@ -68,6 +68,15 @@ async def test_what_cannot_be_followed_is_said_and_what_was_written_is_kept(idle
     assert idle.rows("SELECT count(*) FROM jobs") == [(0,)]
 
 
+async def test_a_body_that_is_no_form_is_refused_on_the_page(idle: House) -> None:
+    for body, kind in ((b"text=a", "application/x-www-form-urlencoded"), (b"{}", "application/json"), (b"", "a/b")):
+        answer = await idle.ask("POST", "/jobs", data=body, headers={"Content-Type": kind})
+        assert answer.status == 415
+    unbound = await idle.ask("POST", "/jobs", data=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert unbound.status in (400, 422)
+    assert idle.rows("SELECT count(*) FROM jobs") == [(0,)]
+
+
 async def test_a_page_of_elsewhere_submits_nothing(idle: House) -> None:
     foreign = {"Origin": "http://evil.example"}
     answer = await idle.ask("POST", "/jobs", data=form(text="A.", questions="B?"), headers=foreign)
