@@ -12,6 +12,7 @@ from tests.service.conftest import House, opened
 from tests.service.page.browser import browser, wide_by
 
 SCRIPT = "<script>document.title = 'owned'</script>"
+TOKEN = "a-token-that-nobody-guesses"
 SOON = 15_000
 pytestmark = pytest.mark.timeout(90)
 
@@ -87,6 +88,24 @@ async def test_a_lost_connection_is_shown_and_mends_by_itself(chromium: Browser,
     await page.context.set_offline(False)
     await expect(page.locator("#connection")).to_be_empty(timeout=SOON)
     await expect(page.locator("#jobs")).to_contain_text("prompts on 0.txt", timeout=SOON)
+
+
+async def test_one_who_signs_in_is_let_in_until_signing_out(chromium: Browser, db: Path) -> None:
+    async with opened(db, token=TOKEN, working=False) as house:
+        page = await opened_page(chromium, house, "/jobs/1")
+        await page.wait_for_url("**/login")
+        await page.get_by_label("Token of this service").fill(TOKEN)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.locator("#jobs")).to_contain_text("There is no job yet")
+        body = {"texts": [{"name": "bees.txt", "text": "Bees."}], "prompts": ["What?"]}
+        await house.post("/jobs", body, headers={"Authorization": f"Bearer {TOKEN}"})
+        await page.get_by_role("link", name="prompts on bees.txt").click(timeout=SOON)
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("#progress .badge")).to_have_text("paused")
+        assert page.complaints == []  # type: ignore[attr-defined]
+        await page.get_by_role("button", name="Sign out").click()
+        await page.goto("/jobs/1")
+        await page.wait_for_url("**/login")
 
 
 async def test_it_reads_by_keyboard_and_without_a_script(chromium: Browser, house: House) -> None:
