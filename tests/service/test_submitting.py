@@ -153,13 +153,13 @@ async def test_a_submission_that_was_cut_short_by_a_kill_is_built_by_the_next_se
 JUNK = [None, 0, -1, 1.5, 10**30, True, "", "x", "\x00", "é" * 300, [], [[]], [{}], [None], {}, {"name": 1}, {"a": {}}]
 
 
-async def test_whatever_is_submitted_the_service_makes_no_mistake(house: House) -> None:
+async def test_whatever_is_submitted_the_service_makes_no_mistake(idle: House) -> None:
     names = [*Submission.model_fields, "nosuch"]
     bodies = [ASKED | {name: junk} for name in names for junk in JUNK] + JUNK
     statuses = set()
     for body in bodies:
         raw = json.dumps(body).encode()
-        answer = await house.ask("POST", "/api/v1/jobs", data=raw, headers={"Content-Type": "application/json"})
+        answer = await idle.ask("POST", "/api/v1/jobs", data=raw, headers={"Content-Type": "application/json"})
         assert answer.status in (200, 201, 422), (body, answer.body)
         assert "detail" in answer.body or "job_id" in answer.body
         statuses.add(answer.status)
