@@ -51,12 +51,12 @@ MISTAKES = {
         (
             Change(
                 "store/sqlite.py",
-                '        connection.execute("COMMIT")\n    except BaseException:',
-                "        late = 'Turns' in transaction.__qualname__\n"
-                "        if not late or time.monotonic() - _committed[0] > 2.0:\n"
-                '            connection.execute("COMMIT")\n'
-                "            _committed[0] = time.monotonic()\n"
-                "    except BaseException:",
+                '            connection.execute("COMMIT")\n        except BaseException:',
+                "            late = 'Turns' in transaction.__qualname__\n"
+                "            if not late or time.monotonic() - _committed[0] > 2.0:\n"
+                '                connection.execute("COMMIT")\n'
+                "                _committed[0] = time.monotonic()\n"
+                "        except BaseException:",
             ),
             Change(
                 "store/sqlite.py",

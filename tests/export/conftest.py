@@ -9,9 +9,9 @@ import pytest
 
 from tests.cli.conftest import cli
 from tests.export.export_kit import fill
-from tests.store.conftest import path, store, template
+from tests.store.conftest import path, store
 
-__all__ = ["cli", "path", "store", "template"]
+__all__ = ["cli", "path", "store"]
 
 
 @pytest.fixture(scope="session")
