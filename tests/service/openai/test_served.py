@@ -98,6 +98,7 @@ async def killed_when(cli: Cli, process: Process, moment: str) -> None:
     assert cli.rows(MOMENTS[moment]), f"it was over before it was killed: {moment}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_killed_while_it_looks_makes_asks_and_writes_it_answers_each_line_once(cli: Cli) -> None:
     async with FakeServer(slots=2, context=100_000, answer=lambda seen: "x" * 60_000) as server:
