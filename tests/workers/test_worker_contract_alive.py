@@ -95,6 +95,14 @@ def _real(worker: EmbeddedWorker, session: aiohttp.ClientSession) -> Living:
     async def kill() -> None:
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
+        url = URL(worker.health_endpoint)
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(url.host, url.port)
+            except ConnectionError:
+                return
+            writer.close()
+            await asyncio.sleep(0.01)
 
     async def slot() -> dict[str, Any]:
         base = worker.health_endpoint.removesuffix("/v1/models")
