@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,15 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from statistics import median
 from typing import NamedTuple
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
-
-import aiohttp
 
 from benchmarks.processes import ROOT, serving
 from benchmarks.prompts import research
@@ -102,7 +102,10 @@ def run(folder: Path, crowd: Crowd | None) -> Timing:
     shutil.copy(folder / "job.db", database)
     command = [Path(sys.executable).with_name("distllm"), "--db", database, "--config", folder / "workers.json"]
     with subprocess.Popen(
-        [*command, "serve", "--port", "0", "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*map(str, command), "serve", "--port", "0", "--json"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as service:
         assert service.stdout is not None
         url = json.loads(service.stdout.readline())["url"]
@@ -141,32 +144,50 @@ def surrounded(url: str, crowd: Crowd) -> Iterator[None]:
 
 
 async def gather_round(url: str, crowd: Crowd) -> None:
-    """Ask and listen until killed, or until the service is gone; print a line once all have asked or are listening."""
-    connector = aiohttp.TCPConnector(limit=0)
+    """Ask and listen until killed, or until the service is gone; print a line once all have asked or are listening.
+
+    Everyone has a connection, on which bare requests are written: the machine's time is the service's, not the crowd's.
+    """
+    at = urlsplit(url)
     random, here = Random(1), asyncio.Semaphore(0)
-    async with aiohttp.ClientSession(url, connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as client:
 
-        async def ask() -> None:
-            await asyncio.sleep(random.uniform(0, crowd.every))
-            here.release()
-            while True:
-                async with client.get(JOB) as response:
-                    assert response.ok, response.status
-                    await response.read()
-                await asyncio.sleep(crowd.every)
+    async def open_stream(path: str) -> tuple[asyncio.StreamReader, Callable[[], Awaitable[bytes]]]:
+        reader, writer = await asyncio.open_connection(at.hostname, at.port)
+        request = f"GET {path} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode()
 
-        async def listen() -> None:
-            async with client.get("/api/v1/events") as response:
-                here.release()
-                async for _ in response.content.iter_any():
-                    pass
+        async def head() -> bytes:
+            writer.write(request)
+            found = await reader.readuntil(b"\r\n\r\n")
+            assert found.startswith(b"HTTP/1.1 200 "), found
+            return found.lower()
 
-        asks = [ask() for _ in range(crowd.clients)] + [listen() for _ in range(crowd.listeners)]
-        together = asyncio.gather(*asks, return_exceptions=True)
-        for _ in asks:
-            await here.acquire()
-        print("all are here", flush=True)
-        await together
+        return reader, head
+
+    async def ask() -> None:
+        await asyncio.sleep(random.uniform(0, crowd.every))
+        reader, head = await open_stream(JOB)
+        here.release()
+        while True:
+            length = re.search(rb"content-length: (\d+)", await head())
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            await asyncio.sleep(crowd.every)
+
+    async def listen() -> None:
+        reader, head = await open_stream("/api/v1/events")
+        await head()
+        here.release()
+        while await reader.read(2**18):
+            pass
+
+    asks = [ask() for _ in range(crowd.clients)] + [listen() for _ in range(crowd.listeners)]
+    together = asyncio.gather(*asks, return_exceptions=True)
+    for _ in asks:
+        await here.acquire()
+    print("all are here", flush=True)
+    for failure in await together:
+        if not isinstance(failure, None | OSError | asyncio.IncompleteReadError):
+            raise failure
 
 
 def _spread(values: Sequence[float]) -> str:

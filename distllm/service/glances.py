@@ -1,4 +1,4 @@
-"""Where jobs stand, told to many who ask again and again: worked out once for each change of the database."""
+"""Where jobs stand, told to many who ask again and again: worked out if something changed, a few times a second."""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ from distllm.store.database import Database
 KEPT_SECONDS = 1.0
 """How long the same is told while nothing changes: a coordinator may die without a word, and time goes on."""
 
+APART_SECONDS = 0.25
+"""How far looks at a job are apart; all who ask meanwhile are told what the next one finds."""
+
 MOST_JOBS = 100
 
 
@@ -18,7 +21,7 @@ MOST_JOBS = 100
 class _Glance:
     changes: int
     at: float
-    text: asyncio.Task[str]
+    text: str
 
 
 class Glances:
@@ -28,20 +31,29 @@ class Glances:
         self._database = database
         self._clock = clock
         self._kept: dict[int, _Glance] = {}
+        self._next: dict[int, asyncio.Task[str]] = {}
 
     async def of(self, job_id: int) -> str:
         """Where a job stands. Raises NoJobError if there is none."""
-        changes = await self._database.read.changes()
-        kept, now = self._kept.get(job_id), self._clock.ticks()
-        if kept is None or kept.changes != changes or now - kept.at >= KEPT_SECONDS:
-            kept = _Glance(changes, now, asyncio.create_task(self._look(job_id)))
-            self._kept.pop(job_id, None)
-            self._kept[job_id] = kept
-            if len(self._kept) > MOST_JOBS:
-                del self._kept[next(iter(self._kept))]
+        look = self._next.get(job_id)
+        if look is None:
+            look = self._next[job_id] = asyncio.create_task(self._look(job_id))
         # One who leaves does not take the answer from the others.
-        return await asyncio.shield(kept.text)
+        return await asyncio.shield(look)
 
     async def _look(self, job_id: int) -> str:
-        now = await job_now(self._database.read, self._database.path, job_id, self._clock.now())
-        return Job.model_validate(now.facts()).model_dump_json()
+        kept = self._kept.get(job_id)
+        if kept is not None:
+            await asyncio.sleep(kept.at + APART_SECONDS - self._clock.ticks())
+        # Who asks from here on may have written what this look does not see.
+        del self._next[job_id]
+        changes, now = await self._database.read.changes(), self._clock.ticks()
+        if kept is not None and kept.changes == changes and now - kept.at < KEPT_SECONDS:
+            return kept.text
+        found = await job_now(self._database.read, self._database.path, job_id, self._clock.now())
+        text = Job.model_validate(found.facts()).model_dump_json()
+        self._kept.pop(job_id, None)
+        self._kept[job_id] = _Glance(changes, now, text)
+        if len(self._kept) > MOST_JOBS:
+            del self._kept[next(iter(self._kept))]
+        return text

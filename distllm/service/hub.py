@@ -1,82 +1,36 @@
-"""What happens, told at once to all who listen: nobody can hold it up, and who reads too slowly is cut off."""
+"""What happens, told to all who listen: kept once for all of them, and none can hold up another or be waited for."""
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 KEPT_EVENTS = 1_000
-"""How many events may be asked for again by one who lost its connection."""
-
-MOST_WAITING = 256
-"""How many events may wait for one listener before it is too slow."""
+"""How many events may be asked for again by one who lost its connection, or is behind."""
 
 MOST_LISTENERS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One event: its id, its kind, and its facts as JSON."""
-
-    id: str
-    kind: str
-    data: str
 
 
 class TooManyError(Exception):
     """No more can listen."""
 
 
-class Listener:
-    """One who listens. `lost` if it was too slow, `over` if nothing more will come; `on_lost` is called at once."""
-
-    def __init__(self) -> None:
-        self.on_lost: Callable[[], object] = lambda: None
-        self._waiting: deque[Told] = deque()
-        self._changed = asyncio.Event()
-        self.lost = False
-        self.over = False
-
-    def tell(self, told: Told) -> None:
-        """Let an event wait, unless too many do."""
-        if len(self._waiting) >= MOST_WAITING:
-            self.lost = True
-            self.on_lost()
-        else:
-            self._waiting.append(told)
-        self._changed.set()
-
-    def end(self) -> None:
-        """Nothing more will come."""
-        self.over = True
-        self._changed.set()
-
-    async def next(self, seconds: float) -> list[Told]:
-        """The events that wait; none if none comes within `seconds`, or the listener is `lost` or it is `over`."""
-        if not (self._waiting or self.lost or self.over):
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._changed.wait()
-            except TimeoutError:
-                return []
-        self._changed.clear()
-        waiting = [] if self.lost else list(self._waiting)
-        self._waiting.clear()
-        return waiting
-
-
 class Hub:
-    """Gives events to listeners. `epoch` tells the ids of this process from those of an earlier one."""
+    """Keeps the newest events, in the bytes of server-sent events, from which each listener takes what it misses.
+
+    `epoch` tells the ids of this process from those of an earlier one.
+    """
 
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
         self._count = 0
-        self._kept: deque[Told] = deque(maxlen=KEPT_EVENTS)
+        self._kept: deque[bytes] = deque(maxlen=KEPT_EVENTS)
         self._listeners: set[Listener] = set()
-        self._closed = False
+        self._news = asyncio.Event()
+        self.closed = False
 
     @property
     def has_listeners(self) -> bool:
@@ -86,25 +40,18 @@ class Hub:
     def publish(self, kind: str, facts: dict[str, Any]) -> None:
         """Tell all who listen."""
         self._count += 1
-        told = Told(f"{self._epoch}-{self._count}", kind, json.dumps(facts))
-        self._kept.append(told)
-        for listener in self._listeners:
-            listener.tell(told)
+        self._kept.append(self._event(kind, json.dumps(facts)))
+        self._wake()
 
     @contextmanager
-    def listening(self, last: str | None) -> Iterator[Listener]:
+    def listening(self, last: str | None) -> "Iterator[Listener]":
         """One more listener; `last` is the id of the last event that it knows.
 
-        What came after that is told first. Where that is not kept any more, an event `reset` says so. Raises
-        TooManyError where too many listen already.
+        What came after that is told first. Raises TooManyError where too many listen already.
         """
         if len(self._listeners) >= MOST_LISTENERS:
             raise TooManyError
-        listener = Listener()
-        for told in self._missed(last):
-            listener.tell(told)
-        if self._closed:
-            listener.end()
+        listener = Listener(self, self._count if last is None else self._number(last))
         self._listeners.add(listener)
         try:
             yield listener
@@ -113,18 +60,53 @@ class Hub:
 
     def close(self) -> None:
         """Tell all who listen that nothing more will come."""
-        self._closed = True
-        for listener in self._listeners:
-            listener.end()
+        self.closed = True
+        self._wake()
 
-    def _missed(self, last: str | None) -> list[Told]:
-        if last is None:
-            return []
-        reset = Told(f"{self._epoch}-{self._count}", "reset", "{}")
+    async def since(self, number: int, seconds: float) -> tuple[int, bytes]:
+        """The events after that of a number, and the number of the last; none if none comes within `seconds`.
+
+        Where they are not all kept, an event `reset` says so in their place.
+        """
+        if number == self._count and not self.closed:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+            except TimeoutError:
+                return number, b""
+        missed = self._count - number
+        if 0 <= missed <= len(self._kept):
+            return self._count, b"".join(islice(self._kept, len(self._kept) - missed, None))
+        return self._count, self._event("reset", "{}")
+
+    def _wake(self) -> None:
+        """Wake those who wait now; who comes later waits for the next news."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _event(self, kind: str, data: str) -> bytes:
+        # JSON has no line ends of its own.
+        return f"id: {self._epoch}-{self._count}\nevent: {kind}\ndata: {data}\n\n".encode()
+
+    def _number(self, last: str) -> int:
+        """The number in an id; one that is surely not kept if it is of another process."""
         epoch, _, number = last.rpartition("-")
-        if epoch != self._epoch or not number.isdecimal() or int(number) > self._count:
-            return [reset]
-        missed = self._count - int(number)
-        if missed > len(self._kept) or missed > MOST_WAITING:
-            return [reset]
-        return list(self._kept)[len(self._kept) - missed :]
+        return int(number) if epoch == self._epoch and number.isdecimal() else -1
+
+
+class Listener:
+    """One who listens, and what it knows."""
+
+    def __init__(self, hub: Hub, known: int) -> None:
+        self._hub = hub
+        self._known = known
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self._hub.closed
+
+    async def next(self, seconds: float) -> bytes:
+        """All events that it does not know; none if none comes within `seconds`, or it is over."""
+        self._known, events = await self._hub.since(self._known, seconds)
+        return events

@@ -6,7 +6,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from distllm.service.desk import DESK
-from distllm.service.hub import Listener, Told, TooManyError
+from distllm.service.hub import Listener, TooManyError
 from distllm.service.problems import RefusedError
 
 HEARTBEAT_SECONDS = 15.0
@@ -14,6 +14,9 @@ HEARTBEAT_SECONDS = 15.0
 
 SLOWEST_SECONDS = 10.0
 """How long a listener may take to make room for the events that wait for it."""
+
+GATHERED_SECONDS = 0.25
+"""How long events are gathered before they are written: work does not wait for each of them to be told."""
 
 
 async def stream_events(request: web.Request) -> web.StreamResponse:
@@ -26,14 +29,8 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
                 headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
             )
             await response.prepare(request)
-            telling = asyncio.create_task(_tell_all(response, listener))
-            listener.on_lost = telling.cancel
-            try:
-                await asyncio.wait({telling})
-            finally:
-                telling.cancel()
-            with suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
-                await telling
+            with suppress(ConnectionError, TimeoutError):
+                await _tell_all(response, listener)
             if not listener.over and request.transport is not None:
                 # What the client has not read is thrown away, not kept for it.
                 request.transport.abort()
@@ -44,21 +41,15 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
 
 async def _tell_all(response: web.StreamResponse, listener: Listener) -> None:
     await _write(response, b"retry: 2000\n\n")
-    while not listener.lost:
-        told = await listener.next(HEARTBEAT_SECONDS)
-        if told:
-            await _write(response, b"".join(map(_event, told)))
-        elif listener.over:
+    while True:
+        events = await listener.next(HEARTBEAT_SECONDS)
+        if not events and listener.over:
             return
-        elif not listener.lost:
-            await _write(response, b": still here\n\n")
+        await _write(response, events or b": still here\n\n")
+        if not listener.over:
+            await asyncio.sleep(GATHERED_SECONDS)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     async with asyncio.timeout(SLOWEST_SECONDS):
         await response.write(data)
-
-
-def _event(told: Told) -> bytes:
-    # JSON has no line ends of its own.
-    return f"id: {told.id}\nevent: {told.kind}\ndata: {told.data}\n\n".encode()

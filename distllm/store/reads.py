@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,13 +23,14 @@ class Reader:
     """A read-only connection."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
+        connection.row_factory = sqlite3.Row
         self._connection = connection
 
     async def rows(self, statement: str, **values: Any) -> list[Record]:
         """All rows of a statement, each a dict by column name."""
-        async with self._connection.execute(statement, values) as cursor:
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+        found = list(await self._connection.execute_fetchall(statement, values))
+        names = found[0].keys() if found else []
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     async def row(self, statement: str, **values: Any) -> Record | None:
         """The first row, None without one."""
@@ -37,9 +39,8 @@ class Reader:
 
     async def changes(self) -> int:
         """A number that differs once any other connection has committed."""
-        async with self._connection.execute("PRAGMA data_version") as cursor:
-            row = await cursor.fetchone()
-        return int(row[0]) if row else 0
+        [[version]] = await self._connection.execute_fetchall("PRAGMA data_version")
+        return int(version)
 
     async def jobs(self) -> list[Record]:
         """All jobs, oldest first: the columns of `job_progress`, and `model`."""

@@ -31,11 +31,25 @@ async def test_what_was_written_before_one_asks_is_told(idle: House) -> None:
 
 async def test_nothing_is_told_for_longer_than_a_second_though_nothing_changes(idle: House) -> None:
     await idle.submit("A paper.")
-    times = [1000.0, 1000.0 + KEPT_SECONDS / 2, 1000.0 + KEPT_SECONDS]
-    glances = Glances(idle.service.database, Clock(ticks=lambda: times.pop(0)))
+    ticks = 1000.0
+    glances = Glances(idle.service.database, Clock(ticks=lambda: ticks))
     first = await glances.of(1)
+    ticks += KEPT_SECONDS / 2
     assert await glances.of(1) is first
+    ticks += KEPT_SECONDS / 2
     assert await glances.of(1) is not first
+
+
+async def test_while_much_changes_those_who_ask_wait_together_for_the_next_look(idle: House) -> None:
+    await idle.submit("A paper.")
+    glances = Glances(idle.service.database, STILL)
+    before = await glances.of(1)
+    early = asyncio.create_task(glances.of(1))
+    await asyncio.sleep(0)
+    await idle.post("/jobs/1/pause")
+    late = await glances.of(1)
+    assert json.loads(late)["state"] == "paused"
+    assert await early is late is not before
 
 
 async def test_one_who_leaves_does_not_take_the_answer_from_another(idle: House) -> None:
