@@ -11,7 +11,7 @@ from distllm.workers.errors import Sign, Translator, said
 from distllm.workers.exchange import Parser, Piece, Request, converse, no_answer
 from distllm.workers.inquiry import Inquirer, examine, no_such_model, read_json
 from distllm.workers.sse import Event, Events
-from distllm.workers.told import count, fields, seconds, text
+from distllm.workers.told import count, fields, first, seconds, text
 
 if TYPE_CHECKING:
     import aiohttp
@@ -164,9 +164,12 @@ class OpenAIParser:
         return self._pieces(self._events.end())
 
     def _pieces(self, events: Iterable[Event]) -> Iterator[Piece]:
+        """The text of events that bring nothing else is one piece: this is done for each token."""
+        texts: list[str] = []
+        model: str | None = None
         for data, name, stray in events:
             if data == b"[DONE]":
-                yield Piece(ended=True)
+                yield Piece("".join(texts), model=model, ended=True)
                 return
             if not data or data.isspace():
                 continue
@@ -175,23 +178,28 @@ class OpenAIParser:
                 raise self._translator.sign(Sign.NOT_JSON, said=said(data.decode("utf-8", "replace")))
             if payload.get("error") or name == "error" or payload.get("object") == "error":
                 raise self._translator.stream_error(payload.get("error") or payload)
-            yield self._piece(payload, stray)
+            told = text(payload.get("model")) or model
+            if texts and told != model:
+                yield Piece("".join(texts), model=model)
+                texts.clear()
+            model = told
+            choice = first(payload.get("choices"))
+            delta = fields(choice.get("delta") or choice.get("message"))
+            texts.append(text(delta.get("content") or choice.get("text")))
+            thinking = text(delta.get("reasoning_content") or delta.get("reasoning"))
+            reason = choice.get("finish_reason")
+            usage = _usage(payload.get("usage"), payload.get("timings"))
+            if thinking or reason or usage or stray:
+                yield Piece("".join(texts), thinking, self._reason(reason), model, usage, stray)
+                texts.clear()
+        if texts:
+            yield Piece("".join(texts), model=model)
 
-    def _piece(self, payload: dict[str, Any], ended: bool) -> Piece:
-        choices = payload.get("choices")
-        choice = fields(choices[0]) if isinstance(choices, list) and choices else {}
-        delta = fields(choice.get("delta") or choice.get("message"))
-        reason = choice.get("finish_reason")
-        if reason and str(reason) not in FINISH_REASONS:
-            raise self._translator.sign(Sign.ODD_REASON, said=reason)
-        return Piece(
-            text(delta.get("content") or choice.get("text")),
-            text(delta.get("reasoning_content") or delta.get("reasoning")),
-            FINISH_REASONS[reason] if reason else None,
-            text(payload.get("model")) or None,
-            _usage(payload.get("usage"), payload.get("timings")),
-            ended,
-        )
+    def _reason(self, told: object) -> str | None:
+        """Why an answer ended, in distllm's words; None where nothing is told."""
+        if told and str(told) not in FINISH_REASONS:
+            raise self._translator.sign(Sign.ODD_REASON, said=told)
+        return FINISH_REASONS[str(told)] if told else None
 
 
 def request_body(call: Call, *, raw: bool, extra: tuple[tuple[str, object], ...] = ()) -> bytes:

@@ -11,6 +11,11 @@ def fields(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def first(value: object) -> dict[str, Any]:
+    """The object that a list begins with; empty if there is none."""
+    return fields(value[0]) if isinstance(value, list) and value else {}
+
+
 def objects(value: object) -> list[dict[str, Any]]:
     """The objects of a list; empty if it is none."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

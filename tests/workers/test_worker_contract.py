@@ -207,7 +207,7 @@ async def test_whoever_listens_hears_an_answer_as_it_comes(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     heard: list[str] = []
-    fake.behave(Behaviour(answer="It broke in March."))
+    fake.behave(Behaviour(answer="It broke in March.", per_token=0.02))
     listened = replace(call(), hear=lambda text, thinking: heard.append(text))
     outcome = await adapter.worker(fake, session).ask(listened, SHORT)
     assert "".join(heard).strip() == outcome.answer == "It broke in March."
