@@ -54,7 +54,7 @@ async def test_a_text_is_completed(program: Program) -> None:
 
 @pytest.mark.parametrize("kind", ["llamacpp", "vllm", "plain", "lm_studio", "ollama"])
 async def test_a_stream_comes_in_pieces_from_every_kind_of_server(db: Path, kind: str) -> None:
-    async with FakeServer(kind=kind, context=100_000) as server:
+    async with FakeServer(kind=kind, context=100_000, seconds_per_token=0.02) as server:
         worker = {
             "id": "one",
             "type": kind if kind in ("lm_studio", "ollama") else "openai",
@@ -76,7 +76,7 @@ async def test_a_stream_comes_in_pieces_from_every_kind_of_server(db: Path, kind
 
 
 async def test_the_first_piece_comes_while_the_rest_is_written(program: Program, server: FakeServer) -> None:
-    server.behave(Behaviour(answer="one two three", tokens=2, ending=Ending.HANG))
+    server.behave(Behaviour(answer="one two three", tokens=2, per_token=0.05, ending=Ending.HANG))
     async with asyncio.timeout(SOON):
         pieces = await whole(program, stream=True)
         texts = [(await anext(pieces)).choices[0].delta.content for _ in range(3)]
