@@ -248,7 +248,10 @@ _PAGE = f"""
 """
 
 _LINES = """
-SELECT l.ordinal, l.custom_id, l.error AS refused, p.state, p.error, r.answer, r.thinking, r.model, r.finish_reason,
+SELECT l.ordinal, l.custom_id, l.error AS refused, p.state, p.error, p.lease = 0 AS unasked,
+       CASE p.state WHEN 'failed'
+                    THEN (SELECT a.outcome FROM attempts a WHERE a.prompt_id = p.id ORDER BY a.id DESC LIMIT 1)
+       END AS outcome, r.answer, r.thinking, r.model, r.finish_reason,
        r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.finished_at
   FROM batch_lines l LEFT JOIN prompts p ON p.id = l.prompt_id LEFT JOIN results r ON r.prompt_id = l.prompt_id
  WHERE l.batch_id = :batch AND l.ordinal > :after ORDER BY l.ordinal LIMIT :limit

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from distllm.domain.models import ErrorClass
 from distllm.domain.states import PromptState
 from distllm.service.openai.answers import answer_body, usage_of
 from distllm.service.openai.faults import error_body
@@ -73,8 +74,11 @@ class Results:
             await self._put("output", row, self._response(row, 200, self._answer(row)))
         elif row["state"] == PromptState.FAILED:
             self.failed += 1
+            # What no window holds fails without being asked.
+            code = "context_length_exceeded" if row["unasked"] else None
+            status = 400 if row["unasked"] or row["outcome"] == ErrorClass.INPUT else 500
             message = row["error"] or "it was asked in vain"
-            await self._put("error", row, self._response(row, 500, error_body(500, message)))
+            await self._put("error", row, self._response(row, status, error_body(status, message, code=code)))
         else:
             self.left += 1
             if expired:

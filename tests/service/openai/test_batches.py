@@ -273,6 +273,18 @@ async def test_what_is_asked_in_vain_is_among_the_errors(db: Path, server: FakeS
         await program.client.close()
 
 
+async def test_a_line_that_no_window_holds_is_the_clients_fault_and_the_others_are_answered(db: Path) -> None:
+    async with FakeServer(context=500) as server, opened(db, server) as house:
+        program = program_of(house)
+        done = await program.until((await program.batch(line(0), line(1, "word " * 2_000))).id, "completed")
+        [failed] = await program.lines(done.error_file_id)
+        assert (failed["custom_id"], failed["error"], failed["response"]["status_code"]) == ("c1", None, 400)
+        assert failed["response"]["body"]["error"]["code"] == "context_length_exceeded"
+        assert "500" in failed["response"]["body"]["error"]["message"]
+        assert [each["custom_id"] for each in await program.lines(done.output_file_id)] == ["c0"]
+        await program.client.close()
+
+
 async def test_while_no_worker_is_there_a_batch_is_validating_and_begins_once_one_is(
     db: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
