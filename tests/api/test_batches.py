@@ -10,6 +10,7 @@ import pytest
 
 from distllm import BatchProgress, LoadBalancer, NoWorkerError, UsageError
 from distllm.batches import BatchRequest, Spool, store_batch
+from distllm.compose.run import Run
 from distllm.domain.clock import Clock
 from distllm.store.database import open_database
 from tests.api.conftest import config_of, rows
@@ -193,7 +194,7 @@ async def test_the_stream_gives_results_while_others_are_still_asked() -> None:
 
 
 async def test_nobody_to_ask_is_an_error_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distllm.compose.run.NO_WORKER_SECONDS", 0.5)
+    monkeypatch.setitem(Run.__init__.__kwdefaults__, "no_worker_limit", 0.5)
     async with FakeServer() as server:
         await server.stop()
         async with LoadBalancer(config_of(server)) as balancer:

@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from selectolax.lexbor import LexborHTMLParser as Html
 
 from tests.fakes.behaviour import Behaviour
@@ -184,7 +185,12 @@ async def test_a_job_is_taken_away_in_every_format_that_streams(house: House) ->
         assert "Answer to: What?" in str(answer.body)
 
 
-async def test_workers_are_shown_with_their_load_over_time(house: House) -> None:
+@pytest.fixture
+def sampled_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distllm.dispatcher.samples.EVERY_SECONDS", 0.2)
+
+
+async def test_workers_are_shown_with_their_load_over_time(sampled_often: None, house: House) -> None:
     await house.submit("Bees.")
     await house.until_ended(1)
 
