@@ -108,11 +108,16 @@ async def _while_there(request: web.Request, asking: Coroutine[Any, Any, Outcome
     task = asyncio.create_task(asking)
     try:
         while not (await asyncio.wait((task,), timeout=LEFT_EVERY_SECONDS))[0]:
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError("whoever asked has left")
+            _look_for(request)
         return task.result()
     finally:
         await _end(task)
+
+
+def _look_for(request: web.Request) -> None:
+    """Raises ConnectionResetError once whoever asked has left."""
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError("whoever asked has left")
 
 
 async def _stream(request: web.Request, direct: Direct, wish: Wish, call: Call) -> web.StreamResponse:
@@ -125,7 +130,7 @@ async def _stream(request: web.Request, direct: Direct, wish: Wish, call: Call) 
     stream = Stream(request, wish, desk_of(request).clock.now())
     try:
         await stream.open()
-        while (piece := await _next(coming, stream)) is not None:
+        while (piece := await _next(coming, stream, request)) is not None:
             await stream.say(*piece)
         await stream.close(task.result())
     except ConnectionError:
@@ -135,13 +140,19 @@ async def _stream(request: web.Request, direct: Direct, wish: Wish, call: Call) 
     return stream.response
 
 
-async def _next(coming: "asyncio.Queue[Piece | None]", stream: "Stream") -> Piece | None:
+async def _next(coming: "asyncio.Queue[Piece | None]", stream: "Stream", request: web.Request) -> Piece | None:
+    """What comes next, None at the end; whoever asked may leave meanwhile."""
+    silent = 0.0
     while True:
         try:
-            async with asyncio.timeout(SILENT_SECONDS):
+            async with asyncio.timeout(LEFT_EVERY_SECONDS):
                 return await coming.get()
         except TimeoutError:
+            _look_for(request)
+            silent += LEFT_EVERY_SECONDS
+        if silent >= SILENT_SECONDS:
             await stream.ping()
+            silent = 0.0
 
 
 async def _end(task: "asyncio.Task[Outcome]") -> None:
