@@ -24,6 +24,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_BEGUN = web.RequestKey("begun", web.StreamResponse)
+
 logger = logging.getLogger("distllm.service")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,6 +45,8 @@ def make_app(desk: Desk, guard: Guard, rooms: Sequence[Room]) -> web.Application
                 raise RefusedError(415, "the body is compressed: send it as it is")
             response = await handler(request)
         except Exception as error:
+            if _BEGUN in request:
+                return _broken_off(request, error)
             refused = refused_of(error)
             response = (problem if room is None else room.render)(refused)
         if request.body_exists and not request.content.at_eof():
@@ -61,7 +65,17 @@ def make_app(desk: Desk, guard: Guard, rooms: Sequence[Room]) -> web.Application
     return app
 
 
-async def _dress(_: web.Request, response: web.StreamResponse) -> None:
+def _broken_off(request: web.Request, error: Exception) -> web.StreamResponse:
+    """End a response that has begun so that nobody takes it for whole."""
+    level = logging.INFO if isinstance(error, ConnectionError) else logging.ERROR
+    logger.log(level, "%s was broken off: %s: %s", request.path, type(error).__name__, error)
+    if request.transport is not None:
+        request.transport.abort()
+    return request[_BEGUN]
+
+
+async def _dress(request: web.Request, response: web.StreamResponse) -> None:
+    request[_BEGUN] = response
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     # Not what it is made of.

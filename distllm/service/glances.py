@@ -32,6 +32,7 @@ class Glances:
         self._clock = clock
         self._kept: dict[int, _Glance] = {}
         self._next: dict[int, asyncio.Task[str]] = {}
+        self._running: dict[int, asyncio.Task[str]] = {}
 
     async def of(self, job_id: int) -> str:
         """Where a job stands. Raises NoJobError if there is none."""
@@ -42,18 +43,26 @@ class Glances:
         return await asyncio.shield(look)
 
     async def _look(self, job_id: int) -> str:
+        if (running := self._running.get(job_id)) is not None:
+            await asyncio.wait({running})
         kept = self._kept.get(job_id)
         if kept is not None:
             await asyncio.sleep(kept.at + APART_SECONDS - self._clock.ticks())
         # Who asks from here on may have written what this look does not see.
-        del self._next[job_id]
-        changes, now = await self._database.read.changes(), self._clock.ticks()
-        if kept is not None and kept.changes == changes and now - kept.at < KEPT_SECONDS:
+        self._running[job_id] = self._next.pop(job_id)
+        try:
+            return await self._text(job_id, kept)
+        finally:
+            del self._running[job_id]
+
+    async def _text(self, job_id: int, kept: _Glance | None) -> str:
+        changes = await self._database.read.changes()
+        if kept is not None and kept.changes == changes and self._clock.ticks() - kept.at < KEPT_SECONDS:
             return kept.text
         found = await job_now(self._database.read, self._database.path, job_id, self._clock.now())
         text = Job.model_validate(found.facts()).model_dump_json()
         self._kept.pop(job_id, None)
-        self._kept[job_id] = _Glance(changes, now, text)
+        self._kept[job_id] = _Glance(changes, self._clock.ticks(), text)
         if len(self._kept) > MOST_JOBS:
             del self._kept[next(iter(self._kept))]
         return text

@@ -1,12 +1,16 @@
 """The loop that notices how jobs change, whoever changes them."""
 
 import asyncio
+import logging
+import sqlite3
 
 from distllm.service.hub import Hub
 from distllm.store.pages import lively_jobs
 from distllm.store.reads import Reader, Record
 
 EVERY_SECONDS = 0.5
+
+logger = logging.getLogger("distllm.service")
 
 
 class Pulse:
@@ -22,7 +26,10 @@ class Pulse:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await self.step()
+            try:
+                await self.step()
+            except sqlite3.Error as error:
+                logger.error("what jobs do is not told for now: %s", error)
             await asyncio.sleep(EVERY_SECONDS)
 
     async def step(self) -> int:
@@ -36,8 +43,8 @@ class Pulse:
         changes = await self._reader.changes()
         if changes == self._changes:
             return 0
-        self._changes = changes
         jobs = await lively_jobs(self._reader, self._unended, self._last or 0)
+        self._changes = changes
         changed = [] if first else [job for job in jobs if self._unended.get(job["job_id"]) != job]
         self._last = max([self._last or 0, *(job["job_id"] for job in jobs)])
         self._unended = {job["job_id"]: job for job in jobs if job["finished_at"] is None}

@@ -12,6 +12,9 @@ from distllm.service.problems import RefusedError
 HEARTBEAT_SECONDS = 15.0
 """How long nothing may be said before a comment is: proxies close what is silent."""
 
+LEFT_EVERY_SECONDS = 0.5
+"""How often it is looked whether a client of which nothing is heard is still there: only so many may listen."""
+
 SLOWEST_SECONDS = 10.0
 """How long a listener may take to make room for the events that wait for it."""
 
@@ -30,7 +33,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
             )
             await response.prepare(request)
             with suppress(ConnectionError, TimeoutError):
-                await _tell_all(response, listener)
+                await _tell_all(request, response, listener)
             if not listener.over and request.transport is not None:
                 # What the client has not read is thrown away, not kept for it.
                 request.transport.abort()
@@ -39,15 +42,19 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
         raise RefusedError(503, "too many listen already: try again later", Retry_After="30") from None
 
 
-async def _tell_all(response: web.StreamResponse, listener: Listener) -> None:
+async def _tell_all(request: web.Request, response: web.StreamResponse, listener: Listener) -> None:
     await _write(response, b"retry: 2000\n\n")
-    while True:
-        events = await listener.next(HEARTBEAT_SECONDS)
+    silent = 0.0
+    while request.transport is not None and not request.transport.is_closing():
+        events = await listener.next(LEFT_EVERY_SECONDS)
         if not events and listener.over:
             return
-        await _write(response, events or b": still here\n\n")
-        if not listener.over:
-            await asyncio.sleep(GATHERED_SECONDS)
+        silent = 0.0 if events else silent + LEFT_EVERY_SECONDS
+        if silent >= HEARTBEAT_SECONDS:
+            events, silent = b": still here\n\n", 0.0
+        if events:
+            await _write(response, events)
+            await asyncio.sleep(0 if listener.over else GATHERED_SECONDS)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from distllm.store.reads import Reader, Record
+from distllm.store.reads import FAILED, Reader, Record
 
 Place = tuple[int, int]
 """Where in a job a prompt stands: the number of its file, and its id. Pages follow one another by it."""
@@ -101,14 +101,8 @@ SELECT -1 AS ordinal, NULL AS document, NULL AS title, NULL AS prompt, {_ASKED}
  ORDER BY p.id LIMIT :limit
 """
 
-_FAILURES = """
-SELECT p.id AS prompt_id, p.job_id, f.name AS document, t.name AS prompt,
-       (SELECT count(*) FROM attempts a WHERE a.prompt_id = p.id) AS attempts, w.name AS worker, p.error,
-       strftime('%Y-%m-%dT%H:%M:%SZ', p.finished_at, 'unixepoch') AS failed_at
-  FROM prompts p
-  LEFT JOIN job_documents f ON f.job_id = p.job_id AND f.document_id = p.document_id AND f.copy = 0
-  LEFT JOIN templates t ON t.id = p.template_id
-  LEFT JOIN workers w ON w.id = p.worker_id
+_FAILURES = f"""
+SELECT p.id AS prompt_id, {FAILED}
  WHERE p.job_id = :job AND p.state = 'failed' AND p.parent_id IS NULL AND p.id > :after
  ORDER BY p.id LIMIT :limit
 """

@@ -206,7 +206,24 @@ SELECT f.name AS document, d.problem FROM job_documents f JOIN documents d ON d.
  WHERE f.job_id = :job AND f.reading_id IS NULL AND d.problem IS NOT NULL ORDER BY f.ordinal
 """
 
-_FAILURES = "SELECT * FROM failures WHERE job_id = :job ORDER BY failed_at DESC LIMIT :limit"
+FAILED = """
+       p.job_id, f.name AS document, t.name AS prompt,
+       (SELECT count(*) FROM attempts a WHERE a.prompt_id = p.id) AS attempts, w.name AS worker, p.error,
+       strftime('%Y-%m-%dT%H:%M:%SZ', p.finished_at, 'unixepoch') AS failed_at
+  FROM prompts p
+  LEFT JOIN job_documents f ON f.job_id = p.job_id AND f.document_id = p.document_id AND f.copy = 0
+  LEFT JOIN templates t ON t.id = p.template_id
+  LEFT JOIN workers w ON w.id = p.worker_id
+"""
+"""What the view `failures` tells of failed prompts, for statements that choose them by more than it tells."""
+
+# Only the newest are told about, however many there are.
+_FAILURES = f"""
+SELECT {FAILED}
+ WHERE p.id IN (SELECT id FROM prompts WHERE job_id = :job AND state = 'failed' AND parent_id IS NULL
+                 ORDER BY finished_at DESC LIMIT :limit)
+ ORDER BY p.finished_at DESC
+"""
 
 _WORKERS = """
 SELECT v.*, w.identity, w.error, w.breaker, w.slots, w.seats

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ async def test_who_reads_too_slowly_is_cut_off(db: Path, monkeypatch: pytest.Mon
         async with asyncio.timeout(SOON):
             while hub.has_listeners:
                 hub.publish("notice", {"text": "x" * 50_000})
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.002)
         async with listening(house) as ear:
             hub.publish("notice", {"text": "for the others"})
             assert (await ear.until("notice")).data == {"text": "for the others"}
@@ -116,6 +117,40 @@ async def test_who_reads_too_slowly_is_cut_off(db: Path, monkeypatch: pytest.Mon
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(2**31), SOON)
         writer.close()
+
+
+async def test_who_has_left_makes_room_though_nothing_happens(idle: House) -> None:
+    hub = idle.service.hub
+    async with listening(idle) as ear:
+        await ear.block()
+        assert hub.has_listeners
+        ear.response.close()
+        async with asyncio.timeout(5):
+            while hub.has_listeners:  # noqa: ASYNC110 - a listener that leaves sets no event
+                await asyncio.sleep(0.05)
+
+
+async def test_what_jobs_do_is_told_again_after_a_read_that_failed(
+    idle: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, hub = idle.service.database.read, Hub("e")
+    whole = reader.changes
+
+    async def fails_once() -> int:
+        monkeypatch.setattr(reader, "changes", whole)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("distllm.service.pulse.EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(reader, "changes", fails_once)
+    pulse = asyncio.create_task(Pulse(reader, hub).run())
+    with hub.listening(None) as listener:
+        async with asyncio.timeout(SOON):
+            while "disk I/O error" not in caplog.text:  # noqa: ASYNC110 - a log sets no event
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
+            await idle.submit("A paper.")
+            assert kinds_of(await listener.next(SOON)) == ["job"]
+    pulse.cancel()
 
 
 async def test_the_end_of_the_service_ends_the_stream_in_order(db: Path) -> None:

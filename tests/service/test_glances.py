@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoJobError
+from distllm.insights import JobNow, job_now
+from distllm.service import glances as glances_module
 from distllm.service.glances import KEPT_SECONDS, Glances
 from tests.service.conftest import House
 
@@ -50,6 +53,28 @@ async def test_while_much_changes_those_who_ask_wait_together_for_the_next_look(
     late = await glances.of(1)
     assert json.loads(late)["state"] == "paused"
     assert await early is late is not before
+
+
+async def test_a_slow_look_is_waited_for_and_not_begun_again(idle: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await idle.submit("A paper.")
+    at_once = most_at_once = 0
+
+    async def slow_look(*given: Any) -> JobNow:
+        nonlocal at_once, most_at_once
+        at_once += 1
+        most_at_once = max(most_at_once, at_once)
+        await asyncio.sleep(0.1)
+        at_once -= 1
+        return await job_now(*given)
+
+    monkeypatch.setattr(glances_module, "job_now", slow_look)
+    glances = Glances(idle.service.database, Clock())
+    asking = []
+    for _ in range(20):
+        asking.append(asyncio.create_task(glances.of(1)))
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*asking)
+    assert most_at_once == 1
 
 
 async def test_one_who_leaves_does_not_take_the_answer_from_another(idle: House) -> None:
