@@ -1,11 +1,14 @@
 """What the page shows of jobs, without any script."""
 
+import asyncio
 import json
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import aiohttp
 import pytest
 from selectolax.lexbor import LexborHTMLParser as Html
 
@@ -183,6 +186,26 @@ async def test_a_job_is_taken_away_in_every_format_that_streams(house: House) ->
         assert answer.status == 200
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="job-1.')
         assert "Answer to: What?" in str(answer.body)
+
+
+async def test_a_download_that_fails_midway_ends_as_broken(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.submit("Bees.")
+    await house.until_ended(1)
+
+    async def written(*given: object, **more: object) -> AsyncIterator[bytes]:
+        yield b"document,answer\r\n"
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("distllm.service.page.downloads.written", written)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(house.service.url.rpartition(":")[2]))
+    writer.write(b"GET /jobs/1/download/csv HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 ")
+    assert await reader.read() == b"document,answer\r\n", "no second response stands in the file"
+    writer.close()
+    async with house.client.get("/jobs/1/download/csv") as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
 
 
 @pytest.fixture
