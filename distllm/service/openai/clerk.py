@@ -15,7 +15,15 @@ from distllm.orders import EndedError, order_cancel
 from distllm.service.desk import Desk
 from distllm.service.openai.lines import Inspector, Maker, lines_of
 from distllm.service.openai.results import Results
-from distllm.store.batches import accept_batch, add_lines, begin_batch, fail_batch, finalize_batch, unended_batches
+from distllm.store.batches import (
+    accept_batch,
+    add_lines,
+    begin_batch,
+    cancel_batch,
+    fail_batch,
+    finalize_batch,
+    unended_batches,
+)
 from distllm.store.files import chunks_of, file_of, remove_gone
 from distllm.store.reads import Record
 from distllm.store.requests import CHUNK_REQUESTS
@@ -60,6 +68,9 @@ class Clerk:
         late = self._clock.now() >= batch["expires_at"]
         if batch["cancelling_at"] is not None:
             await self._stop(batch)
+        elif batch["in_progress_at"] is None and batch["job_finished_at"] is not None:
+            # Whoever cancelled the job while its lines were written wants nothing of the batch.
+            await self._database.write(lambda tx: cancel_batch(tx, batch["key"], self._clock.now()))
         elif batch["in_progress_at"] is None:
             await (self._give_up(batch) if late else self._begin(batch))
         elif batch["job_finished_at"] is not None or late:

@@ -1,8 +1,11 @@
 """Batches, by the official client: made, answered, cancelled, and what is wrong with them."""
 
+import asyncio
 import math
 import sqlite3
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,12 +13,14 @@ import openai
 import pytest
 
 from distllm.domain.clock import Clock
+from distllm.service.openai.lines import Line, Maker
+from distllm.store.batches import NewLine
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 from distllm.store.removal import ended_jobs
 from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
-from tests.service.conftest import opened
+from tests.service.conftest import SOON, opened
 from tests.service.openai.conftest import Program, line, program_of
 
 
@@ -165,6 +170,31 @@ async def test_whoever_cancels_its_job_cancels_a_batch(program: Program, server:
     assert done.request_counts is not None
     assert done.request_counts.model_dump() == {"total": 4, "completed": 0, "failed": 0}
     assert done.output_file_id is done.error_file_id is None
+
+
+async def test_whoever_cancels_its_job_while_its_lines_are_written_cancels_a_batch(
+    program: Program, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distllm.service.openai.clerk.CHUNK_REQUESTS", 2)
+    make = Maker.make
+    written, cancelled = threading.Event(), threading.Event()
+
+    def slowly(maker: Maker, lines: Sequence[Line]) -> list[NewLine]:
+        if b"c4" in b"".join(each.text or b"" for each in lines):
+            written.set()
+            assert cancelled.wait(SOON)
+        return make(maker, lines)
+
+    monkeypatch.setattr(Maker, "make", slowly)
+    made = await program.batch(*(line(n) for n in range(6)))
+    assert await asyncio.to_thread(written.wait, SOON)
+    assert (await program.house.post("/jobs/1/cancel")).status == 200
+    cancelled.set()
+    done = await program.until(made.id, "cancelled")
+    assert done.request_counts is not None
+    assert done.request_counts.model_dump() == {"total": 6, "completed": 0, "failed": 0}
+    assert done.output_file_id is done.error_file_id is None
+    assert server.requests == []
 
 
 async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
