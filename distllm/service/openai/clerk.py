@@ -6,8 +6,9 @@ point is followed by another that does.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from distllm.balancer.models import ANY_MODEL
 from distllm.domain.errors import DistllmError, NoWorkerError
@@ -102,8 +103,12 @@ class Clerk:
         await self._fail(batch, "batch_expired", "no worker could be asked before the completion window expired")
 
     async def _fail(self, batch: Record, code: str, message: str, param: str | None = None) -> None:
-        fault = {"code": code, "message": message, "param": param, "line": None}
-        await self._database.write(lambda tx: fail_batch(tx, batch["id"], [fault], self._clock.now()))
+        await self._fail_all(batch, [{"code": code, "message": message, "param": param, "line": None}])
+
+    async def _fail_all(self, batch: Record, faults: Sequence[dict[str, Any]]) -> None:
+        # Its job was begun where whoever wrote its lines was killed.
+        await self._end_job(batch)
+        await self._database.write(lambda tx: fail_batch(tx, batch["id"], faults, self._clock.now()))
 
     async def _begin(self, batch: Record) -> None:
         """Look through a batch and make its job; nothing where no worker is there yet."""
@@ -113,7 +118,7 @@ class Clerk:
             return
         inspector = await self._inspected(batch, file["id"])
         if inspector.faults:
-            await self._database.write(lambda tx: fail_batch(tx, batch["id"], inspector.faults, self._clock.now()))
+            await self._fail_all(batch, inspector.faults)
             return
         try:
             if not await self._desk.models():

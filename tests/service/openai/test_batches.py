@@ -14,7 +14,7 @@ import pytest
 
 from distllm.domain.clock import Clock
 from distllm.service.openai.lines import Line, Maker
-from distllm.store.batches import NewLine
+from distllm.store.batches import NewLine, accept_batch
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 from distllm.store.removal import ended_jobs
@@ -332,6 +332,24 @@ async def test_while_no_worker_is_there_a_batch_is_validating_and_begins_once_on
         await server.start()
         await program.until(made.id, "completed")
         await program.client.files.delete(made.input_file_id)
+        await program.client.close()
+
+
+async def test_a_batch_that_fails_after_its_lines_were_begun_ends_its_job_too(db: Path, server: FakeServer) -> None:
+    # As a service leaves it that is killed while it writes the lines.
+    async with opened(db, working=False) as house:
+        program = program_of(house)
+        made = await program.batch(line(0))
+        await program.client.close()
+    async with open_database(db, references=False) as database:
+        job_id = await database.write(lambda tx: accept_batch(tx, 1, "fake-model", "fake-model", 1, time.time()))
+    day_later = Clock(now=lambda: time.time() + 86_400)
+    async with opened(db, clock=day_later, working=False) as house:
+        program = program_of(house)
+        failed = await program.until(made.id, "failed")
+        assert failed.errors is not None
+        assert [each.code for each in failed.errors.data or ()] == ["batch_expired"]
+        assert (await house.get(f"/jobs/{job_id}")).body["state"] == "cancelled"
         await program.client.close()
 
 
