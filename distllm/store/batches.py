@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, literal_column, select, update
+from sqlalchemy import bindparam, exists, func, literal_column, select, update
 
 from distllm.store.reads import Reader, Record
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
@@ -182,6 +182,16 @@ _FINALIZE = (
 def finalize_batch(tx: Tx, batch_id: int, now: float) -> None:
     """Nothing more is asked of a batch: its results are written next."""
     tx.run(_FINALIZE, {"batch": batch_id, "now": now})
+
+
+# Its end is another if it was retried and has ended again meanwhile.
+_OTHER_END = exists().where(jobs.c.id == batches.c.job_id, jobs.c.finished_at.is_distinct_from(bindparam("seen")))
+_WAIT_AGAIN = update(batches).where(_THE_BATCH, batches.c.ended_at.is_(None), _OTHER_END).values(finalizing_at=None)
+
+
+def wait_again(tx: Tx, batch_id: int, seen: float | None) -> bool:
+    """Put a batch back in progress whose job was retried after its end at `seen`; false if that end still stands."""
+    return tx.run(_WAIT_AGAIN, {"batch": batch_id, "seen": seen}) == 1
 
 
 _END = (

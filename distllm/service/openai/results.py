@@ -10,7 +10,7 @@ from distllm.domain.states import PromptState
 from distllm.service.openai.answers import answer_body, usage_of
 from distllm.service.openai.faults import error_body
 from distllm.service.openai.writing import KEPT_SECONDS, FileWriter
-from distllm.store.batches import Ended, end_batch, line_page
+from distllm.store.batches import Ended, end_batch, line_page, wait_again
 from distllm.store.database import Database
 from distllm.store.files import NewFile, drop_file, end_file
 from distllm.store.reads import PAGE_ROWS, Record
@@ -38,7 +38,7 @@ class Results:
     _files: dict[str, FileWriter] = field(default_factory=dict)
 
     async def write(self) -> str:
-        """Do it; how the batch ended."""
+        """Do it; the state of the batch then, which is `in_progress` again if its job was retried meanwhile."""
         try:
             return await self._write()
         except Exception:
@@ -55,11 +55,7 @@ class Results:
             after = rows[-1]["ordinal"]
         for writer in self._files.values():
             await writer.flush()
-        status = "completed"
-        if self.batch["cancelling_at"] is not None or self.left:
-            status = "expired" if expired else "cancelled"
-        await self.database.write(lambda tx: self._end(tx, status))
-        return status
+        return await self.database.write(self._end)
 
     def _too_late(self) -> bool:
         began = self.batch["finalizing_at"]
@@ -117,7 +113,15 @@ class Results:
         line = {"id": f"batch_req_{self._key(row)}", "custom_id": row["custom_id"]} | came
         await self._files[which].write(json.dumps(line).encode() + b"\n")
 
-    def _end(self, tx: Tx, status: str) -> None:
+    def _end(self, tx: Tx) -> str:
+        cancelling, expired = self.batch["cancelling_at"] is not None, self._too_late()
+        if not (cancelling or expired) and wait_again(tx, self.batch["id"], self.batch["job_finished_at"]):
+            for writer in self._files.values():
+                drop_file(tx, writer.file_id)
+            return "in_progress"
+        status = "completed"
+        if cancelling or self.left:
+            status = "expired" if expired else "cancelled"
         until = self.now + (self.batch["output_seconds"] or KEPT_SECONDS)
         keys = {which: end_file(tx, writer.file_id, writer.size, until) for which, writer in self._files.items()}
         usage = {
@@ -129,3 +133,4 @@ class Results:
         }
         ended = Ended(status, keys.get("output"), keys.get("error"), self.completed, self.failed, json.dumps(usage))
         end_batch(tx, self.batch["id"], ended, self.now)
+        return status

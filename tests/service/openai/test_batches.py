@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -14,9 +15,10 @@ import pytest
 
 from distllm.domain.clock import Clock
 from distllm.service.openai.lines import Line, Maker
-from distllm.store.batches import NewLine, accept_batch
+from distllm.store.batches import NewLine, accept_batch, line_page
 from distllm.store.database import open_database
 from distllm.store.prune import prune
+from distllm.store.reads import Reader, Record
 from distllm.store.removal import ended_jobs
 from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
@@ -195,6 +197,52 @@ async def test_whoever_cancels_its_job_while_its_lines_are_written_cancels_a_bat
     assert done.request_counts.model_dump() == {"total": 6, "completed": 0, "failed": 0}
     assert done.output_file_id is done.error_file_id is None
     assert server.requests == []
+
+
+@dataclass
+class Writing:
+    """The writing of results, which waits once its first lines are read until it may go on."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def page(self, reader: Reader, batch_id: int, after: int, limit: int) -> list[Record]:
+        """Some lines, as the store gives them."""
+        rows = await line_page(reader, batch_id, after, limit)
+        self.begun.set()
+        await self.may_go_on.wait()
+        return rows
+
+
+@pytest.fixture
+def writing(monkeypatch: pytest.MonkeyPatch) -> Writing:
+    """Has the results of batches wait."""
+    found = Writing()
+    monkeypatch.setattr("distllm.service.openai.results.line_page", found.page)
+    return found
+
+
+async def test_what_is_retried_while_the_results_are_written_is_waited_for(
+    db: Path, server: FakeServer, writing: Writing
+) -> None:
+    server.behave_for("Question 1", Behaviour(status=500, body={"error": {"message": "out of luck"}}))
+    async with opened(db, server, max_retries=0) as house:
+        program = program_of(house)
+        made = await program.batch(line(0), line(1))
+        await asyncio.wait_for(writing.begun.wait(), SOON)
+        server.behave_for("Question 1", HELD)
+        assert (await house.post("/jobs/1/retry")).body["again"] == 1
+        writing.may_go_on.set()
+        again = await program.until(made.id, "in_progress", "completed", "cancelled")
+        assert (again.status, again.finalizing_at) == ("in_progress", None)
+        assert house.rows("SELECT count(*) FROM files WHERE purpose = 'batch_output'") == [(0,)]
+        server.release()
+        done = await program.until(made.id, "completed", "cancelled")
+        assert done.request_counts is not None
+        assert done.request_counts.model_dump() == {"total": 2, "completed": 2, "failed": 0}
+        assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c1"}
+        assert (done.status, done.error_file_id) == ("completed", None)
+        await program.client.close()
 
 
 async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
