@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, literal_column, select, update
+from sqlalchemy import bindparam, case, exists, func, literal_column, select, update
 
 from distllm.store.reads import Reader, Record
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
@@ -198,14 +198,21 @@ _END = (
     update(batches)
     .where(_THE_BATCH, batches.c.ended_at.is_(None))
     .values(
-        {name: bindparam(name) for name in ("status", "output_file", "error_file", "completed", "failed", "usage")}
-        | {"ended_at": bindparam("now")}
+        {name: bindparam(name) for name in ("output_file", "error_file", "completed", "failed", "usage")}
+        | {
+            "ended_at": bindparam("now"),
+            # Whoever cancelled it while its results were written was told that it would be.
+            "status": case(
+                (batches.c.cancelling_at.is_not(None), literal_column("'cancelled'")), else_=bindparam("status")
+            ),
+        }
     )
+    .returning(batches.c.status)
 )
 
 
-def end_batch(tx: Tx, batch_id: int, ended: Ended, now: float) -> None:
-    """A batch has ended; its files are whole."""
+def end_batch(tx: Tx, batch_id: int, ended: Ended, now: float) -> str:
+    """A batch has ended; its files are whole. Its status, which is `cancelled` if it was cancelled meanwhile."""
     row = {
         "batch": batch_id,
         "now": now,
@@ -216,7 +223,7 @@ def end_batch(tx: Tx, batch_id: int, ended: Ended, now: float) -> None:
         "failed": ended.failed,
         "usage": ended.usage,
     }
-    tx.run(_END, row)
+    return str(tx.value(_END, row))
 
 
 async def batch_of(reader: Reader, key: str) -> Record | None:

@@ -132,5 +132,4 @@ class Results:
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
         ended = Ended(status, keys.get("output"), keys.get("error"), self.completed, self.failed, json.dumps(usage))
-        end_batch(tx, self.batch["id"], ended, self.now)
-        return status
+        return end_batch(tx, self.batch["id"], ended, self.now)

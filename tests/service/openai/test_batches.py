@@ -245,6 +245,18 @@ async def test_what_is_retried_while_the_results_are_written_is_waited_for(
         await program.client.close()
 
 
+async def test_a_batch_that_is_cancelled_while_its_results_are_written_ends_cancelled_with_all_of_them(
+    program: Program, writing: Writing
+) -> None:
+    made = await program.batch(line(0), line(1))
+    await asyncio.wait_for(writing.begun.wait(), SOON)
+    assert (await program.client.batches.cancel(made.id)).status == "cancelling"
+    writing.may_go_on.set()
+    done = await program.until(made.id, "cancelled", "completed")
+    assert (done.status, done.completed_at) == ("cancelled", None)
+    assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c1"}
+
+
 async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
     made = await program.batch(line(0))
     await program.until(made.id, "completed")
