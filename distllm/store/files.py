@@ -107,6 +107,17 @@ def drop_file(tx: Tx, file_id: int) -> None:
     tx.run(_FILE, {"file": file_id})
 
 
+_HALF = select(files.c.id).where(
+    files.c.filename == bindparam("name"), files.c.purpose == bindparam("why"), files.c.bytes.is_(None)
+)
+
+
+def drop_half_written(tx: Tx, filename: str, purpose: str) -> None:
+    """Remove the files of a name and purpose that were begun and never ended."""
+    for (file_id,) in tx.rows(_HALF, {"name": filename, "why": purpose}):
+        drop_file(tx, file_id)
+
+
 _COLUMNS = "id, key, filename, purpose, bytes, created_at, expires_at"
 
 

@@ -1,6 +1,7 @@
 """The results of a batch: two files of lines, what was answered and what was not."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,11 +13,12 @@ from distllm.service.openai.faults import error_body
 from distllm.service.openai.writing import KEPT_SECONDS, FileWriter
 from distllm.store.batches import Ended, end_batch, line_page, wait_again
 from distllm.store.database import Database
-from distllm.store.files import NewFile, drop_file, end_file
+from distllm.store.files import NewFile, drop_file, drop_half_written, end_file
 from distllm.store.reads import PAGE_ROWS, Record
-from distllm.store.sqlite import Tx
+from distllm.store.sqlite import StoreError, Tx
 
 Json = dict[str, Any]
+PURPOSE = "batch_output"
 
 
 @dataclass
@@ -42,11 +44,15 @@ class Results:
         try:
             return await self._write()
         except Exception:
-            for writer in self._files.values():
-                await self.database.write(partial(drop_file, file_id=writer.file_id))
+            for which in self._files:
+                # What is told is what went wrong first; whoever writes next drops what stays.
+                with suppress(StoreError):
+                    await self._drop(which)
             raise
 
     async def _write(self) -> str:
+        for which in ("output", "error"):
+            await self._drop(which)
         expired = self._too_late()
         after = -1
         while rows := await line_page(self.database.read, self.batch["id"], after, PAGE_ROWS):
@@ -108,10 +114,16 @@ class Results:
 
     async def _put(self, which: str, row: Record, came: Json) -> None:
         if which not in self._files:
-            name = f"{self.batch['key']}_{which}.jsonl"
-            self._files[which] = await FileWriter.begin(self.database, NewFile(name, "batch_output", self.now))
+            new = NewFile(self._name(which), PURPOSE, self.now)
+            self._files[which] = await FileWriter.begin(self.database, new)
         line = {"id": f"batch_req_{self._key(row)}", "custom_id": row["custom_id"]} | came
         await self._files[which].write(json.dumps(line).encode() + b"\n")
+
+    async def _drop(self, which: str) -> None:
+        await self.database.write(partial(drop_half_written, filename=self._name(which), purpose=PURPOSE))
+
+    def _name(self, which: str) -> str:
+        return f"{self.batch['key']}_{which}.jsonl"
 
     def _end(self, tx: Tx) -> str:
         cancelling, expired = self.batch["cancelling_at"] is not None, self._too_late()

@@ -5,10 +5,12 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -16,10 +18,12 @@ import pytest
 from distllm.domain.clock import Clock
 from distllm.service.openai.lines import Line, Maker
 from distllm.store.batches import NewLine, accept_batch, line_page
-from distllm.store.database import open_database
+from distllm.store.database import Database, open_database
+from distllm.store.files import add_chunk
 from distllm.store.prune import prune
 from distllm.store.reads import Reader, Record
 from distllm.store.removal import ended_jobs
+from distllm.store.sqlite import StoreError, Tx
 from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
 from tests.service.conftest import SOON, opened
@@ -255,6 +259,29 @@ async def test_a_batch_that_is_cancelled_while_its_results_are_written_ends_canc
     done = await program.until(made.id, "cancelled", "completed")
     assert (done.status, done.completed_at) == ("cancelled", None)
     assert {each["custom_id"] for each in await program.lines(done.output_file_id)} == {"c0", "c1"}
+
+
+async def test_what_a_full_disk_leaves_of_results_is_gone_once_they_are_written(
+    program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("distllm.service.openai.clerk.AFTER_A_FAULT_SECONDS", 0.05)
+    write, refused = Database.write, 0
+
+    async def onto_a_full_disk(database: Database, work: Callable[[Tx], Any]) -> Any:
+        """Refuses the content of a file, and then that the file is dropped."""
+        nonlocal refused
+        of_a_file = isinstance(work, partial)
+        if refused < 2 and of_a_file and (refused or work.func is add_chunk):  # type: ignore[attr-defined]
+            refused += 1
+            raise StoreError(f"the disk is full, refusal {refused}", passing=True)
+        return await write(database, work)
+
+    made = await program.batch(line(0))
+    monkeypatch.setattr(Database, "write", onto_a_full_disk)
+    await program.until(made.id, "completed")
+    assert program.house.rows("SELECT count(*) FROM files WHERE bytes IS NULL") == [(0,)]
+    assert refused == 2
+    assert "batches wait: StoreError: the disk is full, refusal 1" in caplog.text
 
 
 async def test_what_has_ended_cannot_be_cancelled_and_the_client_does_not_try_again(program: Program) -> None:
