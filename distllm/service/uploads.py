@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -61,12 +61,12 @@ async def received(request: web.Request, *fields: str) -> AsyncIterator[Form]:
     with scratch_folder() as folder:
         found, files = dict[str, bytes](), list[Sent]()
         room = LARGEST_UPLOAD
-        try:
+        with readable():
             reader = await request.multipart()
-            while (part := await _soon(reader.next())) is not None:
+            while (part := await soon(reader.next())) is not None:
                 if isinstance(part, MultipartReader):
                     raise RefusedError(422, "a part of the form is a form itself: send files side by side")
-                _refuse_encoded(part)
+                refuse_encoded(part)
                 if part.name in fields:
                     found[part.name] = await _whole(part)
                 elif part.name == "files" and part.filename == "" and await _is_empty(part):
@@ -80,28 +80,36 @@ async def received(request: web.Request, *fields: str) -> AsyncIterator[Form]:
                 else:
                     taken = ", ".join(f"`{name}`" for name in fields)
                     raise RefusedError(422, f"the form has a part {part.name!r}: send {taken} and `files`")
-        except ValueError as error:
-            raise RefusedError(400, f"the form cannot be read: {error}") from None
-        except HttpProcessingError:
-            raise RefusedError(400, "the form cannot be read: a part has a header that HTTP does not allow") from None
-        except TimeoutError:
-            raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
         yield Form(found, files)
 
 
-def _refuse_encoded(part: BodyPartReader) -> None:
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raises RefusedError for a form that cannot be read within, or whose client falls silent."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(400, f"the form cannot be read: {error}") from None
+    except HttpProcessingError:
+        raise RefusedError(400, "the form cannot be read: a part has a header that HTTP does not allow") from None
+    except TimeoutError:
+        raise RefusedError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
+
+
+def refuse_encoded(part: BodyPartReader) -> None:
+    """Raises RefusedError for a part whose bytes are not those that are meant."""
     encoding = part.headers.get("Content-Transfer-Encoding", "binary").lower()
     if encoding not in ("7bit", "8bit", "binary") or "Content-Encoding" in part.headers:
         raise RefusedError(415, "a part of the form is encoded: send its bytes as they are")
 
 
 async def _is_empty(part: BodyPartReader) -> bool:
-    return not await _soon(part.read_chunk(2**16))
+    return not await soon(part.read_chunk(2**16))
 
 
 async def _whole(part: BodyPartReader) -> bytes:
     data = b""
-    while chunk := await _soon(part.read_chunk(2**16)):
+    while chunk := await soon(part.read_chunk(2**16)):
         data += chunk
         if len(data) > LARGEST_REQUEST:
             raise RefusedError(413, f"`{part.name}` is longer than {LARGEST_REQUEST // 2**20} MiB: send texts as files")
@@ -117,7 +125,7 @@ async def _kept(part: BodyPartReader, folder: Path, room: int) -> Sent:
     digest, size = hashlib.sha256(), 0
     largest = LARGEST[kind] if kind else max(LARGEST.values())
     with path.open("xb") as file:
-        while chunk := await _soon(part.read_chunk(2**18)):
+        while chunk := await soon(part.read_chunk(2**18)):
             size += len(chunk)
             if size > largest:
                 raise RefusedError(413, f"{name} is longer than {largest // 1_000_000} MB: split it")
@@ -135,6 +143,7 @@ def _name(given: str | None) -> str:
         raise RefusedError(422, "a file has no name that can be shown: give each a filename of its own") from None
 
 
-async def _soon(coming: Awaitable[T]) -> T:
+async def soon(coming: Awaitable[T]) -> T:
+    """What comes next of a form. Raises TimeoutError if nothing does for SILENCE_SECONDS."""
     async with asyncio.timeout(SILENCE_SECONDS):
         return await coming

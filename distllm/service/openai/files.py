@@ -6,8 +6,9 @@ from aiohttp import web
 
 from distllm.service.endpoint import desk_of
 from distllm.service.openai.faults import FaultError
-from distllm.service.openai.forms import SILENCE_SECONDS, Form
+from distllm.service.openai.forms import Form
 from distllm.service.openai.pages import page_of, shown
+from distllm.service.uploads import readable
 from distllm.store.files import NeededError, chunks_of, delete_file, file_of, file_page
 from distllm.store.reads import Record
 
@@ -21,13 +22,10 @@ async def create_file(request: web.Request) -> web.Response:
     desk = desk_of(request)
     form = Form(desk.database, desk.clock.now())
     try:
-        key = await form.take(await request.multipart())
-    except BaseException as error:
+        with readable():
+            key = await form.take(await request.multipart())
+    except BaseException:
         await form.drop()
-        if isinstance(error, ValueError):
-            raise FaultError(400, f"the form cannot be read: {error}") from None
-        if isinstance(error, TimeoutError):
-            raise FaultError(408, f"nothing came for {SILENCE_SECONDS:.0f} s: send it again") from None
         raise
     return web.json_response(file_facts(await _found(request, key)))
 

@@ -1,13 +1,10 @@
 """The form that brings a file."""
 
-import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
-
 from aiohttp import BodyPartReader, MultipartReader
 
 from distllm.service.openai.faults import FaultError
 from distllm.service.openai.writing import KEPT_SECONDS, FileWriter
+from distllm.service.uploads import refuse_encoded, soon
 from distllm.store.database import Database
 from distllm.store.files import NewFile, drop_file, end_file
 
@@ -15,10 +12,6 @@ LARGEST_FILE = 200 * 10**6
 LARGEST_FIELD = 2**12
 MOST_FIELDS = 16
 SHORTEST_KEPT, LONGEST_KEPT = 3_600, 2_592_000
-SILENCE_SECONDS = 60.0
-"""How long a client may send nothing."""
-
-T = TypeVar("T")
 
 
 class Form:
@@ -33,11 +26,12 @@ class Form:
     async def take(self, reader: MultipartReader) -> str:
         """Take all of it in; the key of its file.
 
-        Raises FaultError for what is not taken, TimeoutError for silence, ValueError for what is no form.
+        Raises RefusedError for what is not taken.
         """
-        while (part := await _soon(reader.next())) is not None:
+        while (part := await soon(reader.next())) is not None:
             if not isinstance(part, BodyPartReader) or len(self._fields) > MOST_FIELDS:
                 raise FaultError(400, "the form has parts that are not known: send `purpose` and `file`")
+            refuse_encoded(part)
             if part.name == "file":
                 await self._take_file(part)
             else:
@@ -61,7 +55,7 @@ class Form:
             raise FaultError(400, "the form has two files: send each by itself", param="file")
         new = NewFile(_name(part.filename), "batch", self._now)
         writer = self._writer = await FileWriter.begin(self._database, new)
-        while chunk := await _soon(part.read_chunk(2**18)):
+        while chunk := await soon(part.read_chunk(2**18)):
             if writer.size + len(chunk) > LARGEST_FILE:
                 raise FaultError(413, f"the file is longer than {LARGEST_FILE // 10**6} MB: split it", param="file")
             await writer.write(bytes(chunk))
@@ -94,13 +88,8 @@ def _name(given: str | None) -> str:
 
 async def _field(part: BodyPartReader) -> str:
     data = b""
-    while chunk := await _soon(part.read_chunk(LARGEST_FIELD)):
+    while chunk := await soon(part.read_chunk(LARGEST_FIELD)):
         data += chunk
         if len(data) > LARGEST_FIELD:
             raise FaultError(400, "a field of the form is too long")
     return data.decode("utf-8", "replace")
-
-
-async def _soon(coming: Awaitable[T]) -> T:
-    async with asyncio.timeout(SILENCE_SECONDS):
-        return await coming

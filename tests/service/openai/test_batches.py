@@ -352,6 +352,23 @@ async def test_a_file_of_another_kind_is_refused(early: Program) -> None:
         await early.client.batches.create(input_file_id="file-gone", endpoint="/v1/embeddings", completion_window="24h")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [(b'X: "\x07"', 400), (b"Content-Transfer-Encoding: base64", 415), (b"Content-Encoding: gzip", 415)],
+)
+async def test_a_file_whose_bytes_cannot_be_taken_as_they_are_is_refused_and_not_kept(
+    early: Program, headers: bytes, status: int
+) -> None:
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n%b\r\n\r\ne30=\r\n--x--\r\n'
+    ) % headers
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    refused = await early.house.ask("POST", "/v1/files", data=form, headers=kind)
+    assert (refused.status, refused.body["error"]["type"]) == (status, "invalid_request_error")
+    assert early.house.rows("SELECT count(*) FROM files") == [(0,)]
+
+
 async def test_a_batch_that_is_not_answered_in_a_day_expires_and_keeps_what_was(db: Path, server: FakeServer) -> None:
     ahead = 0.0
     clock = Clock(now=lambda: time.time() + ahead)
