@@ -53,9 +53,15 @@ async def show_content(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     response.content_length = file["bytes"]
     await response.prepare(request)
+    left = file["bytes"]
     async for data in chunks_of(desk_of(request).database.read, file["id"]):
         await response.write(data)
-    await response.write_eof()
+        left -= len(data)
+    if left and request.transport is not None:
+        # It was deleted meanwhile, and the client waits for what will never come.
+        request.transport.abort()
+    else:
+        await response.write_eof()
     return response
 
 

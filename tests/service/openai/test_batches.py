@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
@@ -336,6 +337,17 @@ async def test_a_long_file_comes_back_as_it_was_sent_until_it_is_deleted(early: 
     with pytest.raises(openai.NotFoundError):
         await early.client.files.retrieve(file.id)
     assert early.house.rows("SELECT count(*) FROM file_chunks") == [(0,)]
+
+
+async def test_a_download_breaks_off_when_its_file_is_deleted(early: Program) -> None:
+    data = b"{}\n" * 10_000_000
+    file = await early.client.files.create(file=("long.jsonl", data), purpose="batch")
+    async with early.house.client.get(f"/v1/files/{file.id}/content") as response:
+        await response.content.readexactly(1)
+        await early.client.files.delete(file.id)
+        async with asyncio.timeout(SOON):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
 
 
 async def test_a_file_of_another_kind_is_refused(early: Program) -> None:
