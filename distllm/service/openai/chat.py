@@ -30,6 +30,9 @@ SILENT_SECONDS = 10.0
 
 _STATUS = {ErrorClass.INPUT: 400, ErrorClass.BUSY: 503, ErrorClass.REFUSED: 503, ErrorClass.SETUP: 503}
 
+_LEFT = 499
+"""What servers note of a request whose client has left before the answer."""
+
 Piece = tuple[str, str]
 
 logger = logging.getLogger("distllm.service")
@@ -87,6 +90,10 @@ def _call(wish: Wish, model: str) -> Call:
 async def _whole(request: web.Request, direct: Direct, wish: Wish, call: Call) -> web.Response:
     choices = await direct.choose(call)
     outcome = await _while_there(request, direct.ask(call, choices))
+    if outcome is None:
+        logger.info("whoever asked has left")
+        # Nobody reads it.
+        return web.Response(status=_LEFT)
     if outcome.error_class is not None:
         status = _STATUS.get(outcome.error_class, 502)
         return web.json_response(error_body(status, _why(outcome)), status=status)
@@ -103,21 +110,20 @@ async def _whole(request: web.Request, direct: Direct, wish: Wish, call: Call) -
     return web.json_response(body)
 
 
-async def _while_there(request: web.Request, asking: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Wait for an answer, unless whoever asked leaves: then nothing more is asked of the worker."""
+async def _while_there(request: web.Request, asking: Coroutine[Any, Any, Outcome]) -> Outcome | None:
+    """Wait for an answer; None if whoever asked leaves: then nothing more is asked of the worker."""
     task = asyncio.create_task(asking)
     try:
         while not (await asyncio.wait((task,), timeout=LEFT_EVERY_SECONDS))[0]:
-            _look_for(request)
+            if _has_left(request):
+                return None
         return task.result()
     finally:
         await _end(task)
 
 
-def _look_for(request: web.Request) -> None:
-    """Raises ConnectionResetError once whoever asked has left."""
-    if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError("whoever asked has left")
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _stream(request: web.Request, direct: Direct, wish: Wish, call: Call) -> web.StreamResponse:
@@ -148,7 +154,8 @@ async def _next(coming: "asyncio.Queue[Piece | None]", stream: "Stream", request
             async with asyncio.timeout(LEFT_EVERY_SECONDS):
                 return await coming.get()
         except TimeoutError:
-            _look_for(request)
+            if _has_left(request):
+                raise ConnectionResetError("whoever asked has left") from None
             silent += LEFT_EVERY_SECONDS
         if silent >= SILENT_SECONDS:
             await stream.ping()

@@ -1,6 +1,7 @@
 """Single requests, by the official client: answered whole and streamed, through each kind of server."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from distllm.domain.hours import Hours
 from tests.fakes.behaviour import HANGS, Behaviour, Ending
 from tests.fakes.server import FakeServer
 from tests.service.conftest import SOON, opened
-from tests.service.openai.conftest import Program, program_of
+from tests.service.openai.conftest import CHAT, Program, program_of
 
 ASKED: list[Any] = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Why is that?"}]
 
@@ -94,12 +95,18 @@ async def test_thoughts_are_told_apart_from_the_answer(program: Program, server:
     assert (answer, thinking.strip()) == ("It is so.", "Let me see.")
 
 
-async def test_whoever_leaves_ends_the_request_to_the_worker(program: Program, server: FakeServer) -> None:
+async def test_whoever_leaves_ends_the_request_to_the_worker_and_that_is_no_mistake(
+    program: Program, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "distllm.service")
     server.behave(HANGS)
     asking = asyncio.create_task(whole(program))
     await server.until(lambda: len(server.requests) == 1, SOON)
     asking.cancel()
     await server.until(lambda: server.requests[0].ended == "disconnected", SOON)
+    await server.until(lambda: any(CHAT in each for each in caplog.messages), SOON)
+    assert "whoever asked has left" in caplog.messages
+    assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 async def test_a_worker_that_fails_is_followed_by_another_before_the_first_token_and_not_after(db: Path) -> None:
