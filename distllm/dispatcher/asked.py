@@ -1,12 +1,13 @@
 """What the judge looks at: a request as it was sent, and what was counted of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distllm.dispatcher.recent import Texts
 from distllm.dispatcher.station import Station
-from distllm.domain.models import Call, Offer, Outcome
+from distllm.domain.models import Call, ErrorClass, Offer, Outcome
 from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of
 from distllm.store.attempts import Sent
+from distllm.workers.base import Worker
 
 Key = tuple[int, str, int]
 """A worker, what it calls its model, and a reading: another server may put another frame around the same reading.
@@ -96,3 +97,12 @@ def read_of(asked: Asked, outcome: Outcome, offer: Offer, count: int, *, learnt:
 def fewest_of(texts: Texts) -> int:
     """The tokens that texts are at least, whatever the tokenizer."""
     return sum(map(fewest_tokens, texts))
+
+
+def cut(worker: Worker, outcome: Outcome, read: int, fewest: int) -> Outcome:
+    """No answer, since its worker has `read` less of the prompt than the `fewest` tokens that it is."""
+    error = (
+        f"{worker.identity}: it read only {read} tokens of a prompt of at least {fewest}: its context window "
+        "cut the text"
+    )
+    return replace(outcome, error_class=ErrorClass.CUT_INPUT, error=error, answer="", finish_reason=None)

@@ -8,10 +8,11 @@ from random import Random
 
 from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.weights import shuffled, weigh
+from distllm.dispatcher.asked import cut, fewest_of
 from distllm.domain.errors import DistllmError, NoWorkerError
 from distllm.domain.models import Call, ErrorClass, Health, Offer, Outcome
 from distllm.domain.policy import limits
-from distllm.domain.tokens import fewest_tokens, texts_of
+from distllm.domain.tokens import texts_of
 from distllm.workers.base import Worker
 
 MOST_WAITING = 64
@@ -34,13 +35,18 @@ class _Record:
     """What is known of a worker by the questions that it was asked here."""
 
     in_flight: int = 0
-    asked: int = 0
     answered: int = 0
+    failed: int = 0
     seconds: float = 0.0
 
     @property
     def mean(self) -> float | None:
         return self.seconds / self.answered if self.answered else None
+
+    @property
+    def success_rate(self) -> float:
+        ended = self.answered + self.failed
+        return self.answered / ended if ended else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class Direct:
             each.worker.weight
             * weigh(
                 availability=max(0.0, 1 - record.in_flight / each.slots),
-                success_rate=record.answered / record.asked if record.asked else 1.0,
+                success_rate=record.success_rate,
                 seconds=record.mean,
                 best_seconds=best,
             )
@@ -146,7 +152,6 @@ class Direct:
         record = self._records[choice.worker]
         bounds = limits(sent_tokens=call.tokens, max_tokens=call.max_tokens, request_timeout=self._request_timeout)
         record.in_flight += 1
-        record.asked += 1
         try:
             outcome = _judged(await choice.worker.ask(replace(call, model=choice.offer.model), bounds), call, choice)
         finally:
@@ -154,6 +159,8 @@ class Direct:
         if outcome.error_class is None:
             record.answered += 1
             record.seconds += outcome.seconds
+        elif outcome.error_class in (ErrorClass.BROKEN, ErrorClass.LOST):
+            record.failed += 1
         return outcome
 
 
@@ -166,11 +173,7 @@ def _offers(health: Health, names: Set[str]) -> Sequence[Offer]:
 
 def _judged(outcome: Outcome, call: Call, choice: _Choice) -> Outcome:
     """The outcome; none that was given to less than was sent."""
-    read, fewest = outcome.usage.prompt_tokens, sum(map(fewest_tokens, texts_of(call)))
+    read, fewest = outcome.usage.prompt_tokens, fewest_of(texts_of(call))
     if outcome.error_class is not None or read is None or read >= fewest:
         return outcome
-    error = (
-        f"{choice.worker.identity}: it read only {read} tokens of a prompt of at least {fewest}: its context window "
-        "cut the text"
-    )
-    return replace(outcome, error_class=ErrorClass.CUT_INPUT, error=error, answer="", finish_reason=None)
+    return cut(choice.worker, outcome, read, fewest)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from distllm.dispatcher.asked import Asked, Key, Known, Read, fewest_of, read_of
+from distllm.dispatcher.asked import Asked, Key, Known, Read, cut, fewest_of, read_of
 from distllm.dispatcher.lessons import STEADY, Lessons
 from distllm.dispatcher.recent import Recent, Texts
 from distllm.dispatcher.station import Station
 from distllm.domain.factors import UNLEARNT, Bounds, Factors, around
-from distllm.domain.models import Call, ErrorClass, Offer, Outcome
+from distllm.domain.models import Call, Offer, Outcome
 from distllm.domain.policy import Proof, proof
 from distllm.domain.tokens import Makeup, fewest_tokens, makeup_of, texts_of
 from distllm.store.attempts import Sent
@@ -111,7 +111,7 @@ class Judge:
         if count < bounds.floor:
             least = bounds.floor if read.told else self._floor_of_new(asked, model)
             if count < least:
-                return _cut(asked, outcome, count, least), "unproven"
+                return cut(asked.station.worker, outcome, count, least), "unproven"
             self._leaves_out[asked.station.id] = True
             return outcome, "unproven"
         proven = self._prove(model, read, bounds)
@@ -249,14 +249,6 @@ class Judge:
         self._changed[model] = lessons.all
         if lessons.all.counts % SELDOM == 0 or len(self._doubts.get(model, ())) <= FEW_DOUBTS:
             self._look_again(model)
-
-
-def _cut(asked: Asked, outcome: Outcome, read: int, fewest: int) -> Outcome:
-    error = (
-        f"{asked.station.worker.identity}: it read only {read} tokens of a prompt of at least {fewest}: its context "
-        "window cut the text"
-    )
-    return replace(outcome, error_class=ErrorClass.CUT_INPUT, error=error, answer="", finish_reason=None)
 
 
 def _forget_oldest(kept: dict[K, Any]) -> None:
