@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import TimeoutError as NothingCameError
 
 from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
 from tests.service.conftest import House, opened
 from tests.service.page.browser import browser, wide_by
+from tests.service.page.test_reading import change
 
 SCRIPT = "<script>document.title = 'owned'</script>"
 TOKEN = "a-token-that-nobody-guesses"
@@ -88,6 +90,69 @@ async def test_a_lost_connection_is_shown_and_mends_by_itself(chromium: Browser,
     await page.context.set_offline(False)
     await expect(page.locator("#connection")).to_be_empty(timeout=SOON)
     await expect(page.locator("#jobs")).to_contain_text("prompts on 0.txt", timeout=SOON)
+
+
+def is_of_the_script(request: Request) -> bool:
+    """Whether the page asks for itself anew."""
+    return request.resource_type == "fetch"
+
+
+async def up_to_date(chromium: Browser, house: House, path: str) -> Page:
+    """A page that has looked once more after it began to listen, and asks for nothing until something happens."""
+    page = await opened_page(chromium, house, "/new")
+    async with page.expect_request(is_of_the_script) as seen:
+        await page.goto(path)
+    await (await seen.value).response()
+    return page
+
+
+async def refuse_to_ask(page: Page, milliseconds: float) -> None:
+    """A page asks for nothing for a while."""
+    with pytest.raises(NothingCameError):
+        await page.wait_for_event("request", is_of_the_script, timeout=milliseconds)
+
+
+async def test_who_watches_a_job_end_is_shown_what_to_take_away(chromium: Browser, db: Path) -> None:
+    async with FakeServer(slots=1, context=100_000) as server, opened(db, server) as house:
+        server.behave(HELD)
+        await house.submit("Bees.")
+        page = await up_to_date(chromium, house, "/jobs/1")
+        taken = page.get_by_role("link", name="csv")
+        await expect(taken).to_have_count(0)
+        server.release()
+        await expect(taken).to_be_visible(timeout=SOON)
+
+
+async def test_what_is_read_of_a_document_is_shown_as_soon_as_it_is(chromium: Browser, idle: House) -> None:
+    await idle.submit("Bees.")
+    change(idle, "UPDATE job_documents SET document_id = NULL")
+    page = await up_to_date(chromium, idle, "/jobs/1/documents/0")
+    await expect(page.locator("main")).to_contain_text("not read yet")
+    change(idle, "UPDATE job_documents SET document_id = 1")
+    await idle.post("/jobs/1/pause")
+    await expect(page.get_by_role("link", name="the text that was read")).to_be_visible(timeout=SOON)
+
+
+async def test_a_page_of_one_job_asks_for_nothing_when_another_changes(chromium: Browser, idle: House) -> None:
+    await idle.submit("Bees.")
+    await idle.submit("Ants.")
+    page = await up_to_date(chromium, idle, "/jobs/1")
+    await idle.post("/jobs/2/pause")
+    await refuse_to_ask(page, 3_000)
+    await idle.post("/jobs/1/pause")
+    await expect(page.locator("#progress .badge")).to_have_text("paused", timeout=SOON)
+
+
+async def test_while_a_text_is_selected_it_stays_and_the_page_asks_seldom(chromium: Browser, idle: House) -> None:
+    await idle.submit("Bees.")
+    page = await up_to_date(chromium, idle, "/jobs/1")
+    await page.evaluate("getSelection().selectAllChildren(document.getElementById('progress'))")
+    async with page.expect_request(is_of_the_script):
+        await idle.post("/jobs/1/pause")
+    await refuse_to_ask(page, 3_000)
+    await expect(page.locator("#progress .badge")).to_have_text("pending")
+    await page.evaluate("getSelection().empty()")
+    await expect(page.locator("#progress .badge")).to_have_text("paused", timeout=SOON)
 
 
 async def test_one_who_signs_in_is_let_in_until_signing_out(chromium: Browser, db: Path) -> None:

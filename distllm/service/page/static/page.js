@@ -8,7 +8,7 @@ const regions = () => document.querySelectorAll("[data-live]");
 let stream = null;
 let changed = false;
 let timer = null;
-let fetchedAt = 0;
+let fetchedAt = Date.now();
 
 // A selection that is being made, and what is being typed, must not be taken away.
 function isInUse(region) {
@@ -50,8 +50,11 @@ async function refresh() {
       for (const region of regions()) {
         const its = fresh.getElementById(region.id);
         if (its === null) continue;
-        if (isInUse(region)) changed = true;
-        else replace(region, its);
+        if (!isInUse(region)) replace(region, its);
+        else if (region.innerHTML !== its.innerHTML) {
+          changed = true;
+          pause = AGAIN;
+        }
       }
     } catch {
       changed = true;
@@ -67,6 +70,16 @@ function soon(pause) {
   timer ??= setTimeout(refresh, Math.max(0, fetchedAt + pause - Date.now()));
 }
 
+// What happens to one job changes nothing that is shown of another.
+function isTold(region, event) {
+  if (!region.dataset.live.split(" ").includes(event.type)) return false;
+  return !("job" in region.dataset) || region.dataset.job === String(JSON.parse(event.data).job_id);
+}
+
+function hear(event) {
+  if ([...regions()].some((region) => isTold(region, event))) soon(SOONEST);
+}
+
 // A browser has few connections for one host: a page that nobody sees gives its own back.
 function listen() {
   if (document.hidden) {
@@ -77,7 +90,8 @@ function listen() {
   if (stream !== null) return;
   stream = new EventSource("/api/v1/events");
   const kinds = new Set([...regions()].flatMap((region) => region.dataset.live.split(" ")));
-  for (const kind of [...kinds, "reset"]) stream.addEventListener(kind, () => soon(SOONEST));
+  for (const kind of kinds) stream.addEventListener(kind, hear);
+  stream.addEventListener("reset", () => soon(SOONEST));
   stream.onopen = () => {
     said.textContent = "";
     soon(SOONEST);
