@@ -52,6 +52,7 @@ class Guard:
             raise RefusedError(
                 401, "give the service's token: Authorization: Bearer TOKEN", WWW_Authenticate='Bearer realm="distllm"'
             )
+        request[session.SIGNED_IN] = self.token is not None and session.is_of(request, self.token)
 
     def _is_ours(self, given: str) -> bool:
         host = _host_of(given)
@@ -84,8 +85,9 @@ def _may_come(request: web.Request, token: str) -> bool:
 
 def _has(request: web.Request, token: str) -> bool:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    # In constant time, so that nobody learns it letter by letter.
-    return hmac.compare_digest(given.strip().encode(), token.encode()) and kind.lower() == "bearer"
+    # In constant time, so that nobody learns it letter by letter. A header may hold bytes that are no text.
+    given_bytes = given.strip().encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(given_bytes, token.encode()) and kind.lower() == "bearer"
 
 
 def _names(host: str) -> Sequence[str]:

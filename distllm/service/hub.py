@@ -13,6 +13,9 @@ KEPT_EVENTS = 1_000
 
 MOST_LISTENERS = 100
 
+# int() refuses those that are very long.
+_MOST_DIGITS = 18
+
 
 class TooManyError(Exception):
     """No more can listen."""
@@ -91,7 +94,8 @@ class Hub:
     def _number(self, last: str) -> int:
         """The number in an id; one that is surely not kept if it is of another process."""
         epoch, _, number = last.rpartition("-")
-        return int(number) if epoch == self._epoch and number.isdecimal() else -1
+        is_ours = epoch == self._epoch and number.isdecimal() and len(number) <= _MOST_DIGITS
+        return int(number) if is_ours else -1
 
 
 class Listener:

@@ -188,6 +188,7 @@ async def test_a_listener_that_is_too_slow_is_told_that_it_missed_something_and_
         ("e-9999", ["reset"]),
         ("e-x", ["reset"]),
         ("nonsense", ["reset"]),
+        (f"e-{'9' * 5_000}", ["reset"]),
         (f"e-{KEPT_EVENTS + 3}", ["n", "n"]),
         (f"e-{KEPT_EVENTS + 5}", []),
     ],

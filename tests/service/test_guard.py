@@ -1,5 +1,6 @@
 """Who may come in, and what a browser is told: nothing for pages of elsewhere."""
 
+import asyncio
 import logging
 import stat
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from distllm.compose.serve import Place
 from distllm.domain.errors import DistllmError
 from distllm.service.guard import is_loopback
+from distllm.service.session import cookie_of
 from distllm.service.token import kept_token, token_file
-from tests.service.conftest import House, opened
+from tests.service.conftest import SOON, House, opened
 
 TOKEN = "a-token-that-nobody-guesses"
 
@@ -83,6 +85,16 @@ async def test_without_its_token_nobody_gets_in(db: Path, caplog: pytest.LogCapt
         assert (await house.ask("GET", "/health/live")).status == 200
     assert "GET /api/v1/jobs 401" in caplog.text
     assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("header", ["Authorization: Bearer ", f"Cookie: {cookie_of(TOKEN)}="])
+async def test_bytes_that_are_no_text_are_no_token(db: Path, header: str) -> None:
+    async with opened(db, token=TOKEN, working=False) as house:
+        # Raw, since no client sends them.
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(house.service.url.rpartition(":")[2]))
+        writer.write(f"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\n{header}".encode() + b"\xff\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readline(), SOON)).startswith(b"HTTP/1.1 401 ")
+        writer.close()
 
 
 async def test_every_answer_bears_headers_that_give_a_browser_nothing(idle: House) -> None:

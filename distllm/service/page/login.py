@@ -52,12 +52,12 @@ class Login:
         session.begin(response, self._token)
         return response
 
-
-async def sign_out(_: web.Request) -> web.Response:
-    """End the session of a browser."""
-    response = elsewhere("/login")
-    session.end(response)
-    return response
+    async def sign_out(self, _: web.Request) -> web.Response:
+        """End the session of a browser."""
+        response = elsewhere("/login")
+        if self._token is not None:
+            session.end(response, self._token)
+        return response
 
 
 async def _token_of(request: web.Request) -> str:

@@ -27,7 +27,7 @@ HEADERS = {
 
 def page(request: web.Request, template: str, status: int = 200, **values: Any) -> web.Response:
     """A page of a template, for one who may be signed in."""
-    return _made(template, status, signed_in=session.COOKIE in request.cookies, **values)
+    return _made(template, status, signed_in=request[session.SIGNED_IN], **values)
 
 
 def _made(template: str, status: int, **values: Any) -> web.Response:

@@ -5,7 +5,7 @@ from aiohttp import web
 from distllm.service.page.answers import show_answer, show_document, show_text
 from distllm.service.page.downloads import download
 from distllm.service.page.jobs import show_failures, show_job, show_jobs
-from distllm.service.page.login import Login, sign_out
+from distllm.service.page.login import Login
 from distllm.service.page.rendering import refusal
 from distllm.service.page.sql import SqlBox
 from distllm.service.page.static import show_static
@@ -37,7 +37,6 @@ _PAGES = [
     web.post("/jobs/{job}/cancel", cancel_job),
     web.post("/jobs/{job}/retry", retry_job),
     web.post("/jobs/{job}/retry-truncated", retry_truncated),
-    web.post("/logout", sign_out),
     web.get("/workers", show_workers),
 ]
 
@@ -46,8 +45,9 @@ def page_rooms(token: str | None) -> list[Room]:
     """The page for those who have `token`; how they show it, and the style, which tell nobody anything of the jobs."""
     login = Login(token)
     door = [web.get("/login", login.show), web.post("/login", login.sign_in)]
+    own = [web.get("/sql", SqlBox().show), web.post("/logout", login.sign_out)]
     return [
-        Room("/", [*_PAGES, web.get("/sql", SqlBox().show)], refusal),
+        Room("/", [*_PAGES, *own], refusal),
         Room("/login", door, refusal, needs_no_token=True),
         Room("/static", [web.get("/static/{name}", show_static)], refusal, needs_no_token=True),
     ]

@@ -1,13 +1,14 @@
 """Signing in: the token once, a cookie from then on, and nothing at the word of another page."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from distllm.service.session import COOKIE
+from distllm.service.session import cookie_of
 from tests.service.conftest import House, opened
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -73,7 +74,7 @@ async def test_a_cookie_changes_nothing_but_from_a_page_of_this_service(db: Path
 @pytest.mark.parametrize("cookie", ["", "x", TOKEN, "é"])
 async def test_no_other_cookie_opens_anything(db: Path, cookie: str) -> None:
     async with opened(db, token=TOKEN, working=False) as house:
-        answer = await house.get("/jobs", headers={"Cookie": f"{COOKIE}={cookie}"})
+        answer = await house.get("/jobs", headers={"Cookie": f"{cookie_of(TOKEN)}={cookie}"})
         assert answer.status == 401
 
 
@@ -92,3 +93,22 @@ async def test_where_no_token_is_wanted_nobody_is_asked_for_one(idle: House) -> 
     answer = await idle.ask("GET", "/login", allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (303, "/")
     assert b"Sign out" not in (await idle.ask("GET", "/")).body
+    of_another = {"Cookie": f"{cookie_of(TOKEN)}=x"}
+    assert b"Sign out" not in (await idle.ask("GET", "/", headers=of_another)).body
+
+
+async def test_two_services_of_one_host_leave_each_others_sessions_alone(db: Path, tmp_path: Path) -> None:
+    other_db = Path(shutil.copy(db, tmp_path / "other.db"))
+    async with opened(db, token=TOKEN, working=False) as one, opened(other_db, token="another", working=False) as other:
+        kept: dict[str, str] = {}
+        for house, token in ((one, TOKEN), (other, "another")):
+            kept |= {name: cookie.value for name, cookie in (await sign_in(house, token)).cookies.items()}
+        both = {"Cookie": "; ".join(f"{name}={value}" for name, value in kept.items())}
+        for house in (one, other):
+            assert b"Sign out" in (await house.ask("GET", "/", headers=both)).body
+        own = both | {"Origin": other.service.url}
+        left = await other.ask("POST", "/logout", headers=own, allow_redirects=False)
+        gone = left.headers["Set-Cookie"].partition("=")[0]
+        rest = {"Cookie": "; ".join(f"{name}={value}" for name, value in kept.items() if name != gone)}
+        assert (await one.get("/jobs", headers=rest)).status == 200
+        assert (await other.get("/jobs", headers=rest)).status == 401
