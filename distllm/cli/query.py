@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from distllm.cli.records import print_records
 from distllm.cli.screen import err, fits, let_go, out, safe, table
 from distllm.export.csv import csv_rows
 from distllm.export.target import named
-from distllm.store.queries import LONGEST_IN_TABLE, TABLE_ROWS, Query, Row, open_query
+from distllm.store.queries import TABLE_ROWS, Query, Row, in_table, open_query
 
 ROWS = 1_000_000
 EXIT_INTERRUPTED = 130
+_HINT = ": --format json shows them all"
 
 
 def show_query(db: Path, sql: str, output: str, limit: int | None, seconds: float) -> int:
@@ -47,7 +47,7 @@ def _show(query: Query, output: str, most: int) -> bool:
             for page in pages:
                 _print(csv_rows([map(_in_csv, row) for row in page]))
         case _:
-            rows = [[_in_table(value) for value in row] for row in chain.from_iterable(pages)]
+            rows = [[in_table(value, _HINT) for value in row] for row in chain.from_iterable(pages)]
             if fits(query.names, rows):
                 grid = table(query.names, rows)
                 grid.show_lines = any(len(value) > 60 for row in rows for value in row)
@@ -106,14 +106,3 @@ def _in_json(value: object) -> str:
 
 def _in_csv(value: object) -> object:
     return f"x'{value.hex()}'" if isinstance(value, bytes) else value
-
-
-def _in_table(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return f"({len(value):,} bytes)"
-    text = str(value)
-    if len(text) <= LONGEST_IN_TABLE:
-        return text
-    return f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters: --format json shows them all)"

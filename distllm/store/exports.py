@@ -6,6 +6,7 @@ checkpointed, and none is held in memory.
 
 from collections.abc import AsyncIterator
 
+from distllm.store.pages import failure_page
 from distllm.store.reads import PAGE_ROWS, Reader, Record
 
 ANSWER_COLUMNS = (
@@ -41,9 +42,9 @@ async def loose_prompt_pages(reader: Reader, job_id: int) -> AsyncIterator[list[
 
 
 async def failure_pages(reader: Reader, job_id: int) -> AsyncIterator[list[Record]]:
-    """The failed prompts of a job: prompt_id, document, prompt, attempts, worker, error, failed_at."""
+    """The failed prompts of a job, as `failure_page`."""
     after = 0
-    while page := await reader.rows(_FAILURES, job=job_id, after=after, rows=PAGE_ROWS):
+    while page := await failure_page(reader, job_id, after, PAGE_ROWS):
         yield page
         after = page[-1]["prompt_id"]
 
@@ -95,18 +96,6 @@ SELECT p.body, NULL AS document, {_ASKED}
   LEFT JOIN results r ON r.prompt_id = p.id
   LEFT JOIN workers w ON w.id = r.worker_id
  WHERE p.job_id = :job AND p.document_id IS NULL AND p.parent_id IS NULL AND p.id > :after
- ORDER BY p.id LIMIT :rows
-"""
-
-_FAILURES = """
-SELECT p.id AS prompt_id, f.name AS document, t.name AS prompt,
-       (SELECT count(*) FROM attempts a WHERE a.prompt_id = p.id) AS attempts, w.name AS worker, p.error,
-       strftime('%Y-%m-%dT%H:%M:%SZ', p.finished_at, 'unixepoch') AS failed_at
-  FROM prompts p
-  LEFT JOIN job_documents f ON f.job_id = p.job_id AND f.document_id = p.document_id AND f.copy = 0
-  LEFT JOIN templates t ON t.id = p.template_id
-  LEFT JOIN workers w ON w.id = p.worker_id
- WHERE p.job_id = :job AND p.state = 'failed' AND p.parent_id IS NULL AND p.id > :after
  ORDER BY p.id LIMIT :rows
 """
 

@@ -193,6 +193,14 @@ def open_query(path: Path, statement: str, seconds: float, rows: int | None = No
             connection.close()
 
 
+def in_table(value: Any, hint: str = "") -> str:
+    """A value as people are shown it; `hint` says of one that is cut where all of it is."""
+    if isinstance(value, bytes):
+        return f"({len(value):,} bytes)"
+    text = "" if value is None else str(value)
+    return text if len(text) <= LONGEST_IN_TABLE else f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters{hint})"
+
+
 def _only_reading(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     if action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +14,7 @@ from distllm.domain.errors import DistllmError, UsageError
 from distllm.export.formats import Format, written
 from distllm.export.source import open_source
 from distllm.export.target import save
-from distllm.store import exports
+from distllm.store import exports, pages
 from distllm.store.reads import open_reader
 
 MEGABYTE = 1_000_000
@@ -59,11 +60,17 @@ async def test_a_page_is_whole_before_the_next_so_that_the_log_can_be_checkpoint
     assert seen == 5_000
 
 
-@pytest.mark.parametrize("name", ["_FILES", "_PROMPTS_OF_FILES", "_LOOSE_PROMPTS", "_FAILURES", "_UNREADABLE"])
-def test_no_page_costs_more_than_its_rows(twenty_thousand: Path, name: str) -> None:
-    values = {"job": 1, "after": 10, "rows": 5, "first": 10, "last": 20}
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        *((exports, name) for name in ("_FILES", "_PROMPTS_OF_FILES", "_LOOSE_PROMPTS", "_UNREADABLE")),
+        (pages, "_FAILURES"),
+    ],
+)
+def test_no_page_costs_more_than_its_rows(twenty_thousand: Path, module: ModuleType, name: str) -> None:
+    values = {"job": 1, "after": 10, "rows": 5, "limit": 5, "first": 10, "last": 20}
     with closing(sqlite3.connect(twenty_thousand)) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {getattr(exports, name)}", values)]
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {getattr(module, name)}", values)]
     assert plan
     # The questions of one file are sorted, never its job.
     whole = ("SCAN p", "SCAN r", "SCAN f", "SCAN a", "SCAN d", "USE TEMP B-TREE FOR ORDER BY")

@@ -13,7 +13,7 @@ from distllm.service.endpoint import desk_of, query_of
 from distllm.service.models import Query
 from distllm.service.page.rendering import page
 from distllm.service.problems import RefusedError
-from distllm.store.queries import LONGEST_IN_TABLE, TABLE_ROWS, open_query
+from distllm.store.queries import TABLE_ROWS, in_table, open_query
 
 SECONDS = 30.0
 MOST_AT_A_TIME = 2
@@ -78,14 +78,5 @@ def _found(path: Path, sql: str) -> Found:
     # One row more tells whether there are more.
     with open_query(path, sql, SECONDS, TABLE_ROWS + 1) as query:
         # A page at a time is cut to what is shown, so that wide rows are not held.
-        rows = [[_shown(value) for value in row] for rows in query.pages() for row in rows]
+        rows = [[None if value is None else in_table(value) for value in row] for rows in query.pages() for row in rows]
         return Found(query.names, rows[:TABLE_ROWS], len(rows) > TABLE_ROWS)
-
-
-def _shown(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return f"({len(value):,} bytes)"
-    text = str(value)
-    return text if len(text) <= LONGEST_IN_TABLE else f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters)"
