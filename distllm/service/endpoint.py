@@ -8,10 +8,12 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from distllm.domain.errors import NoJobError
 from distllm.presets.schema import first_fault
 from distllm.service.desk import DESK, Desk
 from distllm.service.models import LARGEST_NUMBER
 from distllm.service.problems import RefusedError
+from distllm.store.reads import Record
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -51,6 +53,15 @@ def job_of(request: web.Request) -> int:
     if not 1 <= job_id <= LARGEST_NUMBER:
         raise RefusedError(404, "there is no such job: a job is named by its number")
     return job_id
+
+
+async def known_job_of(request: web.Request) -> Record:
+    """The job that a path names, as `Reader.job` has it. Raises RefusedError, or NoJobError where there is none."""
+    job_id = job_of(request)
+    job = await desk_of(request).database.read.job(job_id)
+    if job is None:
+        raise NoJobError(job_id)
+    return job
 
 
 def query_of(request: web.Request, model: type[M]) -> M:

@@ -2,9 +2,8 @@
 
 from aiohttp import web
 
-from distllm.domain.errors import NoJobError
 from distllm.orders import order_cancel, order_pause, order_resume, order_retry, order_retry_truncated
-from distllm.service.endpoint import body_of, desk_of, job_of, query_of, told
+from distllm.service.endpoint import body_of, desk_of, job_of, known_job_of, query_of, told
 from distllm.service.models import (
     Cancelled,
     FailurePage,
@@ -37,7 +36,7 @@ async def show_job(request: web.Request) -> web.Response:
 
 async def list_results(request: web.Request) -> web.Response:
     """The prompts of a job, each with what came of it."""
-    query, job_id = query_of(request, ResultsQuery), await _job(request)
+    query, job_id = query_of(request, ResultsQuery), (await known_job_of(request))["job_id"]
     ordinal, prompt_id = map(int, query.cursor.split("."))
     rows = await answer_page(
         desk_of(request).database.read,
@@ -57,7 +56,7 @@ async def list_results(request: web.Request) -> web.Response:
 
 async def list_failures(request: web.Request) -> web.Response:
     """The prompts of a job that failed for good."""
-    query, job_id = query_of(request, FailuresQuery), await _job(request)
+    query, job_id = query_of(request, FailuresQuery), (await known_job_of(request))["job_id"]
     rows = await failure_page(desk_of(request).database.read, job_id, query.cursor, query.limit)
     following = rows[-1]["prompt_id"] if len(rows) == query.limit else None
     return told(FailurePage, {"job_id": job_id, "failures": rows, "next": following})
@@ -88,10 +87,3 @@ async def retry_job(request: web.Request) -> web.Response:
     if (await body_of(request, Retry)).truncated:
         return told(Retried, await order_retry_truncated(desk.database, job_id, desk.aliases, now))
     return told(Retried, await order_retry(desk.database, job_id, now, lambda _: None))
-
-
-async def _job(request: web.Request) -> int:
-    job_id = job_of(request)
-    if await desk_of(request).database.read.job(job_id) is None:
-        raise NoJobError(job_id)
-    return job_id

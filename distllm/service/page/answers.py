@@ -5,8 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field
 
-from distllm.domain.errors import NoJobError
-from distllm.service.endpoint import desk_of, job_of, query_of
+from distllm.service.endpoint import desk_of, job_of, known_job_of, query_of
 from distllm.service.models import LARGEST_NUMBER, Query
 from distllm.service.page.jobs import question_of
 from distllm.service.page.rendering import page
@@ -39,11 +38,9 @@ async def show_answer(request: web.Request) -> web.Response:
 
 async def show_document(request: web.Request) -> web.Response:
     """One document with all answers about it, one below the other."""
-    read, job_id = desk_of(request).database.read, job_of(request)
-    ordinal = _number(request, "ordinal")
-    job, file = await read.job(job_id), await file_of(read, job_id, ordinal)
-    if job is None:
-        raise NoJobError(job_id)
+    read, ordinal, job = desk_of(request).database.read, _number(request, "ordinal"), await known_job_of(request)
+    job_id = job["job_id"]
+    file = await file_of(read, job_id, ordinal)
     if file is None:
         raise RefusedError(404, f"job {job_id} has no such document: choose one of those it has")
     answers = [] if file["document_id"] is None else await answers_about(read, job_id, file["document_id"])
@@ -66,7 +63,6 @@ async def show_text(request: web.Request) -> web.Response:
         job_id=job_id,
         file=file,
         text=text,
-        first=query.first,
         previous=max(0, query.first - TEXT_CHARACTERS) if query.first else None,
         following=following if more else None,
     )

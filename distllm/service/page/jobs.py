@@ -6,11 +6,10 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from distllm.domain.errors import NoJobError
 from distllm.domain.models import StoredRequest
 from distllm.insights import facts_in_words, job_now
 from distllm.service.desk import Desk
-from distllm.service.endpoint import desk_of, job_of, query_of
+from distllm.service.endpoint import desk_of, job_of, known_job_of, query_of
 from distllm.service.models import LARGEST_NUMBER, FailuresQuery, JobsQuery, Query
 from distllm.service.page.rendering import page
 from distllm.store.looks import cells, files_after, files_before, loose_cells
@@ -53,12 +52,8 @@ async def show_job(request: web.Request) -> web.Response:
 
 async def show_failures(request: web.Request) -> web.Response:
     """The prompts that failed, and why."""
-    desk, query, job_id = desk_of(request), query_of(request, FailuresQuery), job_of(request)
-    read = desk.database.read
-    job = await read.job(job_id)
-    if job is None:
-        raise NoJobError(job_id)
-    failures = await failure_page(read, job_id, query.cursor, FAILURES)
+    query, job = query_of(request, FailuresQuery), await known_job_of(request)
+    failures = await failure_page(desk_of(request).database.read, job["job_id"], query.cursor, FAILURES)
     following = failures[-1]["prompt_id"] if len(failures) == FAILURES else None
     return page(request, "failures.html", job=job, failures=failures, following=following)
 

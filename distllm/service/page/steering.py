@@ -2,9 +2,8 @@
 
 from aiohttp import web
 
-from distllm.domain.errors import NoJobError
 from distllm.orders import order_cancel, order_pause, order_resume, order_retry, order_retry_truncated
-from distllm.service.endpoint import desk_of, job_of
+from distllm.service.endpoint import desk_of, job_of, known_job_of
 from distllm.service.page.rendering import elsewhere, page
 
 
@@ -24,11 +23,7 @@ async def resume_job(request: web.Request) -> web.Response:
 
 async def ask_whether_to_cancel(request: web.Request) -> web.Response:
     """Have what cannot be undone confirmed."""
-    job_id = job_of(request)
-    job = await desk_of(request).database.read.job(job_id)
-    if job is None:
-        raise NoJobError(job_id)
-    return page(request, "cancel.html", job=job)
+    return page(request, "cancel.html", job=await known_job_of(request))
 
 
 async def cancel_job(request: web.Request) -> web.Response:
