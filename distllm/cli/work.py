@@ -14,7 +14,7 @@ from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
 from distllm.domain.words import count, failed_prompt, number, span
-from distllm.insights import Progress, Rest, progress, read_once, reading, resting
+from distllm.insights import NEWEST_FAILURES, Progress, Rest, progress, read_once, reading, resting
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
 
@@ -158,7 +158,7 @@ async def _summarise(reader: Reader, state: Progress, bad: list[Record]) -> None
         lines.append(f"{count(job['copies'], 'file')} with the same content as another, asked about once")
     for row in bad:
         lines.append(f"not read: {row['document']}: {row['problem']}")
-    failures = await reader.failures(state.job_id, 5)
+    failures = await reader.failures(state.job_id, NEWEST_FAILURES)
     for row in failures:
         lines.append(f"failed: {failed_prompt(row)}: {row['error']}")
     if state.failed > len(failures):
