@@ -54,4 +54,5 @@ def _facts(identity: str, spec: WorkerSpec | None, seen: Record | None, models: 
         "last_seen_at": seen.get("last_seen_at"),
         "answers": seen.get("succeeded", 0),
         "failed": seen.get("failed", 0),
+        "avg_seconds": seen.get("avg_seconds"),
     } | learnt_of(spec.model if spec else None, models, config)

@@ -52,11 +52,7 @@ async def show_workers(request: web.Request) -> web.Response:
     # Steps begin where those of the last look did, so that a line moves only once in a while.
     until = (desk.clock.now() // step + 1) * step
     rows = await load_steps(desk.database.read, until - STEPS * step, step)
-    stats = {row["identity"]: row for row in await desk.database.read.workers()}
-    workers = [
-        worker | {"stats": stats.get(worker["address"]), "lines": _lines(rows, worker["address"], step)}
-        for worker in await desk.roster()
-    ]
+    workers = [worker | {"lines": _lines(rows, worker["address"], step)} for worker in await desk.roster()]
     return page(request, "workers.html", workers=workers, span=query.span, step=step)
 
 

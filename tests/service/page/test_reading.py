@@ -224,6 +224,8 @@ async def test_workers_are_shown_with_their_load_over_time(sampled_often: None, 
     page = await read(house, "/workers")
     assert "w0" in text(page, "tbody tr")
     assert "well" in text(page, "tbody tr")
+    facts = dict(zip([head.text() for head in page.css("thead th")], page.css("tbody tr > *"), strict=False))
+    assert float(facts["Seconds/answer"].text()) >= 0
     assert "in flight" in text(page, "figcaption")
     assert page.css("details tbody tr")
     assert (await house.ask("GET", "/workers?span=year")).status == 422
