@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from jinja2 import Environment
 
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.export.formats import Format, written
@@ -46,6 +47,14 @@ async def test_html_is_streamed_too(twenty_thousand: Path) -> None:
         sizes = [len(piece) async for piece in written(source, Format.HTML, False)]
     assert sum(sizes) > 10 * MEGABYTE
     assert max(sizes) < 0.2 * MEGABYTE
+
+
+async def test_the_template_of_html_is_compiled_once(twenty_thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_reader(twenty_thousand) as reader:
+        source = await open_source(reader, 1, False)
+        first = await anext(written(source, Format.HTML, False))
+        monkeypatch.delattr(Environment, "compile")
+        assert await anext(written(source, Format.HTML, False)) == first
 
 
 async def test_a_page_is_whole_before_the_next_so_that_the_log_can_be_checkpointed(twenty_thousand: Path) -> None:

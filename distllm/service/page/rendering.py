@@ -1,4 +1,4 @@
-"""How pages are made of templates: everything that is put into one is escaped, since all of it may be hostile."""
+"""How pages are made of templates."""
 
 import http
 import json
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from distllm.domain.text import shown
 from distllm.domain.words import count, failed_prompt, number, span, state_of
 from distllm.service import session
 from distllm.service.page.static import address
 from distllm.service.problems import Refused
+from distllm.templates import templates
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -54,14 +54,7 @@ def elsewhere(path: str) -> web.Response:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=_without_controls,
-    )
+    environment = templates(Path(__file__).parent / "templates")
     environment.globals["static"] = address
     environment.filters |= {
         "number": number,
@@ -73,11 +66,6 @@ def _environment() -> Environment:
         "pretty": _pretty,
     }
     return environment
-
-
-def _without_controls(value: Any) -> Any:
-    # What a macro has made is marked as safe, and would not be so any more.
-    return shown(value) if type(value) is str else value
 
 
 def _time(iso: str) -> str:
