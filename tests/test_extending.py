@@ -1,5 +1,6 @@
 """What docs/extending.md shows is installed as a package, configured and run."""
 
+import asyncio
 import json
 import re
 import sys
@@ -7,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from distllm import Config, LoadBalancer
 from tests.fakes.server import FakeServer
@@ -42,13 +44,23 @@ def configured(folder: Path, settings: dict[str, object], **servers: FakeServer)
     return Config.load(file, {})
 
 
+class Late(FakeServer):
+    """Is found well a while after the others."""
+
+    async def probed(self, request: web.Request) -> web.Response | None:
+        await asyncio.sleep(0.5)
+        return await super().probed(request)
+
+
 async def test_the_policy_spares_the_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = installed("A policy", tmp_path, monkeypatch)
-    async with FakeServer() as laptop, FakeServer() as studio:
+    # Long enough that the laptop stands idle beside it for most of the time.
+    async with Late() as laptop, FakeServer(slots=1, seconds_per_token=0.02) as studio:
         config = configured(tmp_path, settings, laptop=laptop, studio=studio)
         async with LoadBalancer(config) as balancer:
             results = await balancer.process_batch([f"Question {n}?" for n in range(20)])
         assert {result.worker for result in results} == {"studio"}
+        assert laptop.probes
         assert not laptop.requests
 
 

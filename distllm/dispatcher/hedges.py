@@ -36,13 +36,16 @@ class Hedges:
         self._clock = clock
         self._asking: dict[tuple[int, int], list[Seat]] = {}
 
-    def begin(self, paused: Set[int]) -> tuple[Station, Seat, Lease] | None:
+    def begin(self, paused: Set[int], planned: Set[int]) -> tuple[Station, Seat, Lease] | None:
         """Give the straggler that is worth it most to a seat of an idle worker, which is then to ask it.
 
-        None where nobody is idle, or nothing is gained. Nothing more is sent for the jobs that are `paused`.
+        None where nobody is idle, or nothing is gained. Nothing more is sent for the jobs that are `paused`, nor to
+        workers that the policy has not `planned` to ask.
         """
         idle = [
-            station for station in self._stations if station.usable and not station.silent and station.has_free_seat
+            station
+            for station in self._stations
+            if station.id in planned and station.usable and not station.silent and station.has_free_seat
         ]
         if not idle:
             return None

@@ -107,6 +107,7 @@ class Turns:
         self._papers: Sequence[Paper] = ()
         self._backlog_due = 0.0
         self._helping: Ask | None = None
+        self._planned: Set[int] = frozenset()
         self._stopping = False
         self._resting = False
         self._draining = False
@@ -269,8 +270,12 @@ class Turns:
         return placing if placing.places else None
 
     def _help_out(self) -> None:
-        """Have a worker that found nothing take prompts from one that would end last."""
-        idle = {station.id for station in self._stations.values() if station.usable and station.has_free_seat}
+        """Have a worker that found nothing take prompts from one that would end last; none that the policy spares."""
+        idle = {
+            station.id
+            for station in self._stations.values()
+            if station.usable and station.has_free_seat and station.id in self._planned
+        }
         placing = self._placing() if idle and self._claiming and self._room() > 0 else None
         found = None if placing is None else placing.help_out(idle)
         if found is not None:
@@ -282,7 +287,7 @@ class Turns:
         """Have a worker that found nothing asked what another one takes long for, where nothing unsent is left."""
         if self._helping is not None or not self._claiming or self._room() <= 0:
             return
-        found = self._hedges.begin(self._paused)
+        found = self._hedges.begin(self._paused, self._planned)
         if found is not None:
             station, seat, lease = found
             seat.task = asyncio.create_task(self._run(station, seat, lease))
@@ -310,6 +315,7 @@ class Turns:
         held = {reading for station in self._stations.values() for reading in station.readings()}
         machines = [station.view(min(means, default=None), held) for station in stations]
         asks = self._policy.plan(machines, self._rng)
+        self._planned = {ask.worker_id for ask in asks}
         if self._helping is not None:
             asks = [self._helping, *asks]
         return asks if self._seats_in_all is None else asks[: max(0, int(self._room()))]

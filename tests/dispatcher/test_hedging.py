@@ -295,14 +295,6 @@ async def test_nothing_more_is_sent_for_a_paused_job(bench: Bench) -> None:
         await fast.until(lambda: len(fast.requests) == 1)
 
 
-class OnlyTheFirst:
-    """A policy that lets nobody but the first worker have new prompts."""
-
-    def plan(self, machines: Sequence[Machine], _: Random) -> list[Ask]:
-        first = [machine for machine in machines if machine.name == "w0"]
-        return [Ask(machine.worker_id, machine.windows, 1, shared=True) for machine in first for _ in machine.seats]
-
-
 @pytest.mark.parametrize(("limit", "asked"), [(1, 0), (2, 1)])
 async def test_a_second_asking_counts_for_the_limit_of_all(bench: Bench, limit: int, asked: int) -> None:
     slow, fast = FakeServer(), FakeServer()
@@ -314,7 +306,7 @@ async def test_a_second_asking_counts_for_the_limit_of_all(bench: Bench, limit: 
         await store_job(bench.database, [paper(0)], ["What?"])
         # With both at hand, it would be given to the fast one.
         fast.probe_status = ILL
-        async with bench.coordinator(slow, fast, seats_in_all=limit, policy=OnlyTheFirst()) as coordinator:
+        async with bench.coordinator(slow, fast, seats_in_all=limit) as coordinator:
             run = asyncio.create_task(coordinator.run(lambda _: True))
             await slow.until(lambda: len(slow.requests) == 1)
             fast.probe_status = WELL
@@ -347,3 +339,28 @@ async def test_what_is_asked_alone_is_taken_from_its_worker_by_no_faster_one(ben
         async with bench.coordinator(slow, fast) as coordinator:
             await ends(asyncio.create_task(coordinator.run(lambda _: True)))
     assert attempts(bench) == [(1, "done")]
+
+
+class OnlyTheFirst:
+    """A policy that lets nobody but the first worker have new prompts."""
+
+    def plan(self, machines: Sequence[Machine], _: Random) -> list[Ask]:
+        first = [machine for machine in machines if machine.name == "w0"]
+        return [Ask(machine.worker_id, machine.windows, 1, shared=True) for machine in first for _ in machine.seats]
+
+
+async def test_whom_the_policy_spares_is_not_asked_a_second_time_either(bench: Bench) -> None:
+    slow, fast = FakeServer(), FakeServer()
+    slow.behave(HELD)
+    async with slow, fast:
+        await knows(bench, slow, SLOW)
+        await knows(bench, fast, FAST)
+        await store_job(bench.database, [paper(0)], ["What?"])
+        async with bench.coordinator(slow, fast, policy=OnlyTheFirst()) as coordinator:
+            run = asyncio.create_task(coordinator.run(lambda _: True))
+            await slow.until(lambda: len(slow.requests) == 1)
+            await fast.until(probed(fast, 5))
+            assert not fast.requests
+            slow.release()
+            await ends(run)
+    assert len(attempts(bench)) == 1

@@ -117,7 +117,7 @@ async def test_whatever_goes_wrong_has_a_class_and_a_line(
     assert (outcome.answer, outcome.finish_reason) == ("", None)
     assert outcome.seconds < 3
     assert len(fake.requests) == 1, "retrying is not the adapter's business"
-    again = await adapter.worker(fake, session).ask(call(), SHORT)
+    again = await adapter.worker(fake, session).ask(call(), LONG)
     assert again.error is None, "a bad answer spoils nothing for the next one"
 
 
@@ -125,14 +125,14 @@ async def test_thinking_is_kept_though_there_is_no_answer(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     fake.behave(b.ONLY_THINKS)
-    outcome = await adapter.worker(fake, session).ask(call(), SHORT)
+    outcome = await adapter.worker(fake, session).ask(call(), LONG)
     assert outcome.thinking == "let me see what the paper says"
 
 
 async def test_nobody_listens(adapter: Adapter, session: aiohttp.ClientSession) -> None:
     async with adapter.server() as server:
         worker = adapter.worker(server, session)
-    outcome = await worker.ask(call(), SHORT)
+    outcome = await worker.ask(call(), LONG)
     health = await worker.probe()
     assert outcome.error_class is ErrorClass.REFUSED
     assert not health.healthy
@@ -160,10 +160,10 @@ async def test_the_key_is_sent_and_never_told(adapter: Adapter, session: aiohttp
     async with adapter.server(api_key=key) as server:
         worker = adapter.worker(server, session, api_key=key)
         assert (await worker.probe()).healthy
-        assert (await worker.ask(call(), SHORT)).error is None
+        assert (await worker.ask(call(), LONG)).error is None
         server.behave(echo)
-        told = await worker.ask(call(), SHORT)
-        refused = await adapter.worker(server, session).ask(call(), SHORT)
+        told = await worker.ask(call(), LONG)
+        refused = await adapter.worker(server, session).ask(call(), LONG)
     assert key not in (told.error or "")
     assert "***" in (told.error or "")
     assert refused.error_class is ErrorClass.SETUP
@@ -209,7 +209,7 @@ async def test_whoever_listens_hears_an_answer_as_it_comes(
     heard: list[str] = []
     fake.behave(Behaviour(answer="It broke in March.", per_token=0.02))
     listened = replace(call(), hear=lambda text, thinking: heard.append(text))
-    outcome = await adapter.worker(fake, session).ask(listened, SHORT)
+    outcome = await adapter.worker(fake, session).ask(listened, LONG)
     assert "".join(heard).strip() == outcome.answer == "It broke in March."
     assert len(heard) > 2
 
@@ -218,7 +218,7 @@ async def test_the_form_of_an_answer_is_asked_for_or_the_call_is_refused(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     formed = replace(call(), extra=(("response_format", {"type": "json_object"}),))
-    outcome = await adapter.worker(fake, session).ask(formed, SHORT)
+    outcome = await adapter.worker(fake, session).ask(formed, LONG)
     if adapter.raw and adapter.type is not WorkerType.OLLAMA:
         assert (outcome.error_class, fake.requests) == (ErrorClass.INPUT, [])
     else:
@@ -230,7 +230,7 @@ async def test_thinking_is_kept_apart(adapter: Adapter, fake: FakeServer, sessio
     fake.behave(Behaviour(thinking="well now", answer="in March"))
     fake.behave(Behaviour(answer="<think>\n well now </think>\n\n in March"))
     for _ in range(2):
-        outcome = await worker.ask(call(), SHORT)
+        outcome = await worker.ask(call(), LONG)
         assert (outcome.thinking, outcome.answer) == ("well now", "in March")
 
 
@@ -238,7 +238,7 @@ async def test_a_cut_answer_is_kept_and_marked(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     fake.behave(Behaviour(answer="one two three four"))
-    outcome = await adapter.worker(fake, session).ask(call(max_tokens=3), SHORT)
+    outcome = await adapter.worker(fake, session).ask(call(max_tokens=3), LONG)
     assert (outcome.answer, outcome.finish_reason, outcome.error) == ("one two three", "length", None)
 
 
@@ -262,7 +262,7 @@ async def test_an_answer_in_one_json_is_understood(
     else:
         whole |= {"choices": [{"message": message, "text": "in March", "finish_reason": "stop"}]}
     fake.behave(Behaviour(body=whole))
-    outcome = await adapter.worker(fake, session).ask(call(), SHORT)
+    outcome = await adapter.worker(fake, session).ask(call(), LONG)
     assert (outcome.answer, outcome.error) == ("in March", None)
 
 
@@ -271,7 +271,7 @@ async def test_every_request_has_a_connection_of_its_own(
 ) -> None:
     worker = adapter.worker(fake, session)
     for _ in range(3):
-        assert (await worker.ask(call(), SHORT)).error is None
+        assert (await worker.ask(call(), LONG)).error is None
     assert fake.connections == 3
 
 
@@ -279,7 +279,7 @@ async def test_a_connection_is_used_again_where_that_is_asked_for(adapter: Adapt
     async with open_session(keep_alive=4.0) as keeping:
         worker = adapter.worker(fake, keeping)
         for _ in range(3):
-            assert (await worker.ask(call(), SHORT)).error is None
+            assert (await worker.ask(call(), LONG)).error is None
     assert fake.connections == 1
 
 
@@ -287,17 +287,17 @@ async def test_a_restart_of_the_server_is_survived(
     adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession
 ) -> None:
     worker = adapter.worker(fake, session)
-    assert (await worker.ask(call(), SHORT)).error is None
+    assert (await worker.ask(call(), LONG)).error is None
     await fake.stop()
-    assert (await worker.ask(call(), SHORT)).error_class is ErrorClass.REFUSED
+    assert (await worker.ask(call(), LONG)).error_class is ErrorClass.REFUSED
     await fake.start()
-    assert (await worker.ask(call(), SHORT)).error is None
+    assert (await worker.ask(call(), LONG)).error is None
 
 
 async def test_what_is_sent(adapter: Adapter, fake: FakeServer, session: aiohttp.ClientSession) -> None:
     extra = (("seed", 7), ("max_tokens", 9), ("stream", False), ("messages", []), ("prompt", "no"))
     worker = adapter.worker(fake, session, extra=extra)
-    await worker.ask(replace(call("Why?", system="A paper.", max_tokens=24), turns=(("user", "Hm."),)), SHORT)
+    await worker.ask(replace(call("Why?", system="A paper.", max_tokens=24), turns=(("user", "Hm."),)), LONG)
     (seen,) = fake.requests
     messages = [
         {"role": "system", "content": "A paper."},

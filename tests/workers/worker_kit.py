@@ -12,7 +12,7 @@ from distllm.workers.base import Worker
 from tests.fakes import FakeServer
 
 PAPER = "The dam broke in March, and forty houses of the lower town were lost to the river. " * 3
-SHORT = Limits(first_token=0.4, between_chunks=0.3, total=1.0)
+SHORT = Limits(first_token=0.8, between_chunks=0.6, total=1.8)
 LONG = Limits(first_token=60, between_chunks=30, total=90)
 REAL_CONTEXT = 1024
 
