@@ -231,6 +231,22 @@ async def test_workers_are_shown_with_their_load_over_time(sampled_often: None, 
     assert (await house.ask("GET", "/workers?span=year")).status == 422
 
 
+async def test_a_worker_that_is_used_since_none_is_configured_is_not_said_to_be_left_out(
+    db: Path, server: FakeServer
+) -> None:
+    left_out = "not configured any more"
+    async with opened(db, server) as house:
+        await house.submit("Bees.")
+        await house.until_ended(1)
+    async with opened(db, workers=[], working=False) as house:
+        page = text(await read(house, "/workers"), "tbody tr")
+        assert "w0" in page
+        assert left_out not in page
+    another = {"id": "other", "type": "openai", "port": 9}
+    async with opened(db, workers=[another], working=False) as house:
+        assert left_out in text(await read(house, "/workers"), "tbody")
+
+
 async def test_sql_is_answered_within_limits_and_changes_nothing(house: House) -> None:
     await house.submit("Bees.")
     await house.until_ended(1)
