@@ -55,6 +55,11 @@ def job_of(request: web.Request) -> int:
     return job_id
 
 
+def has_left(request: web.Request) -> bool:
+    """Whether whoever asked is gone: nobody says so to a handler that waits for something else."""
+    return request.transport is None or request.transport.is_closing()
+
+
 async def known_job_of(request: web.Request) -> Record:
     """The job that a path names, as `Reader.job` has it. Raises RefusedError, or NoJobError where there is none."""
     job_id = job_of(request)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from distllm.service.desk import DESK
+from distllm.service.endpoint import has_left
 from distllm.service.hub import Listener, TooManyError
 from distllm.service.problems import RefusedError
 
@@ -45,7 +46,7 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
 async def _tell_all(request: web.Request, response: web.StreamResponse, listener: Listener) -> None:
     await _write(response, b"retry: 2000\n\n")
     silent = 0.0
-    while request.transport is not None and not request.transport.is_closing():
+    while not has_left(request):
         events = await listener.next(LEFT_EVERY_SECONDS)
         if not events and listener.over:
             return

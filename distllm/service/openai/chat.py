@@ -16,7 +16,7 @@ from distllm.dispatcher.direct import Direct, TooLongError, TooManyError
 from distllm.domain.errors import DistllmError, NoWorkerError
 from distllm.domain.models import Call, ErrorClass, Outcome
 from distllm.domain.tokens import FRAME_TOKENS, estimate_tokens
-from distllm.service.endpoint import desk_of
+from distllm.service.endpoint import desk_of, has_left
 from distllm.service.openai.answers import Pieces, answer_body, usage_of
 from distllm.service.openai.faults import FaultError, error_body
 from distllm.service.openai.thoughts import Thoughts
@@ -115,15 +115,11 @@ async def _while_there(request: web.Request, asking: Coroutine[Any, Any, Outcome
     task = asyncio.create_task(asking)
     try:
         while not (await asyncio.wait((task,), timeout=LEFT_EVERY_SECONDS))[0]:
-            if _has_left(request):
+            if has_left(request):
                 return None
         return task.result()
     finally:
         await _end(task)
-
-
-def _has_left(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
 
 
 async def _stream(request: web.Request, direct: Direct, wish: Wish, call: Call) -> web.StreamResponse:
@@ -154,7 +150,7 @@ async def _next(coming: "asyncio.Queue[Piece | None]", stream: "Stream", request
             async with asyncio.timeout(LEFT_EVERY_SECONDS):
                 return await coming.get()
         except TimeoutError:
-            if _has_left(request):
+            if has_left(request):
                 raise ConnectionResetError("whoever asked has left") from None
             silent += LEFT_EVERY_SECONDS
         if silent >= SILENT_SECONDS:

@@ -57,11 +57,10 @@ async def show_content(request: web.Request) -> web.StreamResponse:
     async for data in chunks_of(desk_of(request).database.read, file["id"]):
         await response.write(data)
         left -= len(data)
-    if left and request.transport is not None:
-        # It was deleted meanwhile, and the client waits for what will never come.
-        request.transport.abort()
-    else:
-        await response.write_eof()
+    if left:
+        # The client waits for what will never come.
+        raise ConnectionAbortedError("the file was deleted meanwhile")
+    await response.write_eof()
     return response
 
 
