@@ -18,7 +18,7 @@ from distllm.store.database import Database, open_database
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Lease
 from distllm.store.results import settle
-from distllm.store.sqlite import Tx
+from distllm.store.tx import Tx
 
 SEATS, LIMIT = 10, 5
 BATCH = SEATS * LIMIT

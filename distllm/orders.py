@@ -11,7 +11,7 @@ from distllm.domain.errors import DistllmError, NoJobError
 from distllm.store.control import Room, cancel_some, go_on, pause, request_cancel, retry_some, retry_truncated
 from distllm.store.database import Database
 from distllm.store.locks import coordinator_pid
-from distllm.store.sqlite import Tx
+from distllm.store.tx import Tx
 
 Record = dict[str, Any]
 

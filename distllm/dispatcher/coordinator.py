@@ -24,8 +24,8 @@ from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
 from distllm.store.fleet import know_worker, known_rates, known_seats, read_last, register, retire, written
 from distllm.store.leases import reclaim
-from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import condemn
+from distllm.store.tx import StoreError, Tx
 from distllm.workers.base import Worker
 
 LEAVE_SECONDS = 8.0

@@ -10,7 +10,7 @@ from distllm.domain.events import Listener, WorkerChanged
 from distllm.domain.models import Health
 from distllm.store.database import Database
 from distllm.store.fleet import note_health
-from distllm.store.sqlite import StoreError
+from distllm.store.tx import StoreError
 
 PROBE_TIMEOUT_SECONDS = 5.0
 SOONEST_SECONDS = 0.5

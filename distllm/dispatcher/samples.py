@@ -9,7 +9,7 @@ from distllm.domain.events import Answered, Event, TriedInVain
 from distllm.metrics import Tally
 from distllm.store.database import Database
 from distllm.store.samples import Sample, add_samples, drop_samples
-from distllm.store.sqlite import StoreError, Tx
+from distllm.store.tx import StoreError, Tx
 
 EVERY_SECONDS = 10.0
 KEPT_SECONDS = 7 * 86_400.0

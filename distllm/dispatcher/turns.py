@@ -26,8 +26,8 @@ from distllm.store.factors import keep_factors
 from distllm.store.fleet import learn, note_work
 from distllm.store.leases import Group, Lease, release, release_strangers
 from distllm.store.results import prove, settle
-from distllm.store.sqlite import StoreError, Tx
 from distllm.store.suspects import claim_suspect, next_suspect
+from distllm.store.tx import StoreError, Tx
 
 LONGEST_WAIT_SECONDS = 1.0
 STRANGERS_EVERY_SECONDS = 30.0

@@ -18,7 +18,6 @@ from distllm.store.control import go_on
 from distllm.store.database import Database
 from distllm.store.parts import keep_window, long_documents, save_parts, terms
 from distllm.store.readings import NewReading
-from distllm.store.sqlite import Tx
 from distllm.store.submissions import (
     build_prompts,
     create_job,
@@ -26,6 +25,7 @@ from distllm.store.submissions import (
     save_document,
     unread_files,
 )
+from distllm.store.tx import Tx
 
 T = TypeVar("T")
 

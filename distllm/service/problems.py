@@ -10,8 +10,8 @@ from aiohttp import web
 
 from distllm.domain.errors import DistllmError, NoJobError, NoWorkerError, UsageError
 from distllm.orders import EndedError
-from distllm.store.sqlite import StoreError
 from distllm.store.submissions import KeyTakenError
+from distllm.store.tx import StoreError
 
 logger = logging.getLogger("distllm.service")
 

@@ -12,8 +12,8 @@ from distllm.domain.models import ErrorClass, Outcome
 from distllm.domain.policy import Verdict
 from distllm.store.leases import Lease
 from distllm.store.sql import one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import attempts, prompts, readings, workers
+from distllm.store.tx import Tx, as_list
 
 
 @dataclass(frozen=True, slots=True)

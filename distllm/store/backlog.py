@@ -8,8 +8,8 @@ from distllm.domain.models import Paper
 from distllm.domain.policy import LOSSES_TO_SUSPECT
 from distllm.store.claims import RUNNABLE
 from distllm.store.sql import PENDING, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import job_counters, prompts, readings, workers
+from distllm.store.tx import Tx, as_list
 
 MOST_PROMPTS = 2_000
 MOST_FOR_EACH_WORKER = 20

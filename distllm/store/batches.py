@@ -14,9 +14,9 @@ from sqlalchemy import bindparam, case, exists, func, literal_column, select, up
 from distllm.store.reads import Reader, Record
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sql import insert_row
-from distllm.store.sqlite import Tx
 from distllm.store.submissions import LAST_PROMPT
 from distllm.store.tables import batch_lines, batches, jobs, prompts
+from distllm.store.tx import Tx
 
 
 @dataclass(frozen=True, slots=True)

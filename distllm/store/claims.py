@@ -11,8 +11,8 @@ from distllm.domain.policy import LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT
 from distllm.domain.states import PromptState
 from distllm.store.leases import LEASE_COLUMNS, Group, Lease, by_job, count_moves
 from distllm.store.sql import LEASED, PENDING, none_of, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import documents, jobs, prompts, readings, refusals, results
+from distllm.store.tx import Tx, as_list
 
 RUNNABLE = select(jobs.c.id, jobs.c.model, jobs.c.priority, jobs.c.served_at).where(
     jobs.c.submitted_at.is_not(None),

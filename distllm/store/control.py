@@ -13,7 +13,6 @@ from sqlalchemy import bindparam, delete, func, literal_column, or_, select, upd
 from distllm.domain.states import PromptState
 from distllm.store.leases import count_moves
 from distllm.store.sql import CANCELLED, DONE, FAILED, LEASED, PENDING, one_of
-from distllm.store.sqlite import Row, Tx, as_list
 from distllm.store.submissions import FINISH
 from distllm.store.tables import (
     attempts,
@@ -26,6 +25,7 @@ from distllm.store.tables import (
     templates,
     worker_models,
 )
+from distllm.store.tx import Row, Tx, as_list
 
 CHUNK_PROMPTS = 5_000
 """How many prompts are moved in one transaction, so that others need not wait for long."""

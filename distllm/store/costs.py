@@ -10,8 +10,8 @@ from distllm.domain.models import Usage
 from distllm.store.attempts import Settlement
 from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.sql import PENDING, insert_row, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import job_documents, job_readings, job_tokens, prompts, readings, templates
+from distllm.store.tx import Tx, as_list
 
 _HARDLY_A_BEGINNING = 0.5
 """Less of a prompt than this may be cached though nobody has asked about its document yet."""

@@ -10,7 +10,8 @@ from typing import TypeVar
 from distllm.domain.errors import DistllmError
 from distllm.store.migrate import upgrade
 from distllm.store.reads import Reader, open_reader
-from distllm.store.sqlite import Tx, Writer
+from distllm.store.sqlite import Writer
+from distllm.store.tx import Tx
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.factors import Factors
-from distllm.store.sqlite import Tx
 from distllm.store.tables import model_tokens
+from distllm.store.tx import Tx
 
 MOST_MODELS = 1000
 """How many models, those learnt of last, are looked at: a server may call itself what it likes."""

@@ -7,9 +7,9 @@ from sqlalchemy import bindparam, func, literal_column, select, update
 from distllm.domain.states import PromptState
 from distllm.store.leases import count_moves
 from distllm.store.sql import FAILED, PENDING, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
 from distllm.store.tables import jobs, prompts, refusals
+from distllm.store.tx import Tx, as_list
 
 # A part that failed for good fails what waited for it.
 _PART_FAILED = (

@@ -9,8 +9,8 @@ from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
 from distllm.domain.errors import DistllmError
 from distllm.store.reads import Reader, Record
 from distllm.store.sql import insert_row
-from distllm.store.sqlite import Tx
 from distllm.store.tables import batches, file_chunks, files
+from distllm.store.tx import Tx
 
 CHUNK_BYTES = 2**20
 

@@ -7,8 +7,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Health, Rates
 from distllm.store.sql import insert_row, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import attempts, coordinators, prompts, worker_models, workers
+from distllm.store.tx import Tx, as_list
 
 ATTEMPTS_LOOKED_AT = 500
 """How far back `read_last` looks: more than any fleet has seats."""

@@ -18,8 +18,8 @@ from sqlalchemy import (
 from distllm.domain.policy import BACKOFF_SECONDS, LOSSES_TO_SUSPECT, is_suspect
 from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING
-from distllm.store.sqlite import Tx
 from distllm.store.tables import attempts, coordinators, prompts
+from distllm.store.tx import Tx
 
 SQLITE_COUNTERS = 0
 """On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""

@@ -11,8 +11,8 @@ from sqlalchemy import bindparam, exists, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.store.readings import NewPart, save_reading
-from distllm.store.sqlite import Tx
 from distllm.store.tables import job_documents, job_parts, jobs, readings, templates
+from distllm.store.tx import Tx
 
 MOST_PARTS = 20_000
 """So many prompts about parts are written in one transaction, or those of one document."""

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from distllm.store.database import Database
 from distllm.store.removal import EndedJob, remove_some
-from distllm.store.sqlite import Tx
 from distllm.store.sweeps import DOCUMENTS, DOOMED_ATTEMPTS, OLD_ATTEMPTS, READINGS, SAMPLES, Step, Sweep, sweep_some
+from distllm.store.tx import Tx
 
 KINDS = ("jobs", "prompts", "results", "attempts", "worker_metrics", "readings", "documents")
 """The tables whose rows are counted; smaller ones go with them."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
-from distllm.store.sqlite import Tx
 from distllm.store.tables import readings
+from distllm.store.tx import Tx
 
 
 @dataclass(frozen=True, slots=True)

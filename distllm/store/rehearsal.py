@@ -11,9 +11,9 @@ from distllm.domain.parts import MERGE_FRAME_TOKENS, PART_NOTE_TOKENS
 from distllm.store.parts import keep_window, mark_copies, save_parts
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.sql import DONE, PENDING, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import NewJob, build_prompts, create_job, save_document
 from distllm.store.tables import prompts, readings, templates, worker_models, workers
+from distllm.store.tx import Tx, as_list
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.reads import Reader
 from distllm.store.repair import COUNTS_OF_ROWS, PART
 from distllm.store.sql import COUNT, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import (
     attempts,
     batch_lines,
@@ -31,6 +30,7 @@ from distllm.store.tables import (
     results,
     templates,
 )
+from distllm.store.tx import Tx, as_list
 
 CHUNK_PROMPTS = 500
 CHUNK_FILES = 5_000

@@ -7,9 +7,9 @@ from sqlalchemy import case, delete, exists, func, insert, literal_column, selec
 from distllm.domain.states import PromptState
 from distllm.store.leases import SQLITE_COUNTERS, reclaim
 from distllm.store.sql import DONE, LEASED, PENDING, word
-from distllm.store.sqlite import Tx
 from distllm.store.submissions import FINISH
 from distllm.store.tables import attempts, job_counters, jobs, prompts, results
+from distllm.store.tx import Tx
 
 NOBODY = 0
 """No coordinator has this id, so whatever is leased is leased by another."""

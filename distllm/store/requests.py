@@ -16,9 +16,9 @@ from distllm.store.control import go_on
 from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row, none_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH, LAST_PROMPT
 from distllm.store.tables import jobs, prompts, readings, results
+from distllm.store.tx import Tx, as_list
 
 CHUNK_REQUESTS = 500
 """How many prompts are written in one transaction."""

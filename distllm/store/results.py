@@ -16,9 +16,9 @@ from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.submissions import FINISH
 from distllm.store.tables import attempts, prompts, refusals, results, workers
+from distllm.store.tx import Tx, as_list
 
 # The newest lease ends its prompt, also when it was taken back meanwhile and not given again: a late answer
 # saves minutes. Where it is not found, a newer lease exists, or the prompt has ended, and the answer is stale.

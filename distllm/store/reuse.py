@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 
 from distllm.store.sql import DONE, PENDING, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import jobs, prompts, results, templates
+from distllm.store.tx import Tx, as_list
 
 _theirs = prompts.alias("theirs")
 _asked = templates.alias("asked")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, delete, select
 
 from distllm.store.sql import insert_row
-from distllm.store.sqlite import Tx
 from distllm.store.tables import worker_metrics
+from distllm.store.tx import Tx
 
 LARGEST_DROP = 500
 """How many rows are looked at, and dropped if they are old, at a time."""

@@ -6,7 +6,6 @@ transaction and checkpoint.
 """
 
 import asyncio
-import json
 import logging
 import math
 import queue
@@ -21,10 +20,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite as dialect
 
-from distllm.domain.errors import DistllmError
 from distllm.domain.text import size_in_words
 from distllm.store.locks import FileLock
 from distllm.store.migrate import BUSY_TIMEOUT_SECONDS
+from distllm.store.tx import Row, StoreError, Tx
 
 TRY_SECONDS = 1.0
 """How long one try to begin a write waits in SQLite, where nothing can stop it."""
@@ -40,7 +39,6 @@ LONGEST_LOG_BYTES = 2**30
 logger = logging.getLogger("distllm")
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
 _DIALECT = dialect.dialect(paramstyle="named")
 _compiled: dict[Executable, tuple[str, dict[str, Any]]] = {}
@@ -56,16 +54,11 @@ def writer_lock(path: Path) -> AbstractContextManager[object]:
     return FileLock(path.with_name(path.name + "-writer")) if has_wal_reset_bug() else nullcontext()
 
 
-class StoreError(DistllmError):
-    """The database could not be written. `passing` if the same may succeed later: locked, or full."""
+class SqliteTx(Tx):
+    """One transaction of the one writer, which is alone with everything."""
 
-    def __init__(self, message: str, *, passing: bool) -> None:
-        super().__init__(message)
-        self.passing = passing
-
-
-class Tx:
-    """One transaction. Statements are compiled once in the life of the process."""
+    # One coordinator at a time moves prompts, so all share one row of counters a job.
+    counters = 0
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -88,6 +81,12 @@ class Tx:
         row = self._execute(statement, values).fetchone()
         return None if row is None else row[0]
 
+    def alone(self, what: str) -> None:
+        """Nothing to wait for."""
+
+    def announce(self) -> None:
+        """Nothing to do: the file's change counter is watched."""
+
     def _execute(self, statement: Executable, values: dict[str, Any]) -> sqlite3.Cursor:
         text, constants = _sql(statement)
         return self._connection.execute(text, constants | values if constants else values)
@@ -100,11 +99,6 @@ def _sql(statement: Executable) -> tuple[str, dict[str, Any]]:
         constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         known = _compiled[statement] = (str(compiled), constants)
     return known
-
-
-def as_list(values: Iterable[object]) -> str:
-    """A list as `one_of` and `none_of` want it bound."""
-    return json.dumps(list(values))
 
 
 class Writer:
@@ -232,7 +226,7 @@ class Writer:
 
     def _commit(self, connection: sqlite3.Connection, transaction: Callable[[Tx], T]) -> T:
         try:
-            value = transaction(Tx(connection))
+            value = transaction(SqliteTx(connection))
             began = time.monotonic()
             connection.execute("COMMIT")
         except BaseException:

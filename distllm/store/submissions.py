@@ -15,9 +15,9 @@ from distllm.store.parts import end_of_chunk, mark_copies
 from distllm.store.readings import NewPart, NewReading, save_reading
 from distllm.store.reuse import reuse, reuse_parts
 from distllm.store.sql import COUNT, DONE, NOTHING_COUNTED, insert_row
-from distllm.store.sqlite import Tx
 from distllm.store.tables import documents, job_counters, job_documents, jobs, prompts, readings, templates
 from distllm.store.trees import build_trees
+from distllm.store.tx import Tx
 
 CHUNK_DOCUMENTS = 500
 """How many documents get their prompts in one transaction."""

@@ -17,9 +17,9 @@ from distllm.store.claims import IS_DUE, claim_one
 from distllm.store.failures import fail_parents
 from distllm.store.leases import Group, count_moves
 from distllm.store.sql import FAILED, PENDING
-from distllm.store.sqlite import Tx
 from distllm.store.submissions import FINISH
 from distllm.store.tables import jobs, prompts, refusals
+from distllm.store.tx import Tx
 
 MOST_LOOKED_AT = 50
 """How many suspects are looked at for one that a worker can take."""

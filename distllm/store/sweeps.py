@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from sqlalchemy import Delete, Select, Table, and_, bindparam, delete, exists, or_, select
 
 from distllm.store.sql import CANCELLED, DONE, FAILED, Column, none_of, one_of
-from distllm.store.sqlite import Tx, as_list
 from distllm.store.tables import (
     attempts,
     documents,
@@ -22,6 +21,7 @@ from distllm.store.tables import (
     results,
     worker_metrics,
 )
+from distllm.store.tx import Tx, as_list
 
 
 @dataclass(frozen=True, slots=True, eq=False)

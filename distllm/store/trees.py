@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, delete, select, update
 from distllm.domain.parts import PART_NOTE_TOKENS, fan_in, merge_needs, merges
 from distllm.store.parts import terms
 from distllm.store.sql import PENDING, insert_row
-from distllm.store.sqlite import Tx
 from distllm.store.tables import job_documents, job_parts, prompts, readings, templates
+from distllm.store.tx import Tx
 
 _PLANNED = (
     select(job_parts.c.ordinal, job_documents.c.document_id, job_parts.c.reading_id, readings.c.tokens)

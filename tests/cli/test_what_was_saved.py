@@ -6,7 +6,7 @@ import pytest
 
 from distllm.domain.models import Rates
 from distllm.store.fleet import learn
-from distllm.store.sqlite import Tx
+from distllm.store.sqlite import SqliteTx
 from tests.cli.conftest import Cli
 from tests.cli.here import Here, serving
 from tests.cli.test_narrow_tables import lines_of
@@ -90,7 +90,7 @@ def learnt(here: Here, rates: Rates) -> None:
     import sqlite3
 
     connection = sqlite3.connect(here.files.database, isolation_level=None)
-    learn(Tx(connection), 1, "fake-model", rates, 0.0)
+    learn(SqliteTx(connection), 1, "fake-model", rates, 0.0)
     connection.close()
 
 

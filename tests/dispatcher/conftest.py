@@ -23,8 +23,9 @@ from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
 from distllm.store.database import Database, open_database
 from distllm.store.readings import NewReading
-from distllm.store.sqlite import Tx, Writer
+from distllm.store.sqlite import Writer
 from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
+from distllm.store.tx import Tx
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
 from tests.fakes.server import FakeServer

@@ -16,7 +16,7 @@ from distllm.domain.events import Answered, TriedInVain
 from distllm.domain.models import Ask, Rates
 from distllm.store.control import cancel_some, go_on, pause, request_cancel
 from distllm.store.fleet import know_worker, learn
-from distllm.store.sqlite import Tx
+from distllm.store.tx import Tx
 from tests.dispatcher.conftest import MODEL, Bench, paper, store_job
 from tests.fakes.behaviour import BREAKS_OFF, HELD, STALLS
 from tests.fakes.server import FakeServer

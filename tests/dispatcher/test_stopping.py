@@ -7,7 +7,7 @@ from distllm.store.attempts import Sent, record_sent
 from distllm.store.claims import claim
 from distllm.store.control import cancel_some, go_on, pause, request_cancel
 from distllm.store.fleet import know_worker, register
-from distllm.store.sqlite import Tx
+from distllm.store.tx import Tx
 from tests.dispatcher.conftest import MODEL, Bench, paper, store_job
 from tests.fakes.behaviour import HANGS, STALLS, Behaviour
 from tests.fakes.server import FakeServer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distllm.dispatcher import turns
-from distllm.store.sqlite import StoreError
+from distllm.store.tx import StoreError
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.behaviour import BREAKS_OFF
 from tests.fakes.server import FakeServer

@@ -19,9 +19,10 @@ from distllm.store.leases import Group, Lease, reclaim
 from distllm.store.parts import keep_window, long_documents, save_parts
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle
-from distllm.store.sqlite import Tx
+from distllm.store.sqlite import SqliteTx
 from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.store.suspects import condemn
+from distllm.store.tx import Tx
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -46,7 +47,7 @@ class Store:
     def write(self, transaction: Callable[[Tx], T]) -> T:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            value = transaction(Tx(self.connection))
+            value = transaction(SqliteTx(self.connection))
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise

@@ -16,8 +16,9 @@ from distllm.domain.errors import DistllmError
 from distllm.store import sqlite
 from distllm.store.database import open_database
 from distllm.store.fleet import register
-from distllm.store.sqlite import StoreError, Tx, Writer, has_wal_reset_bug
+from distllm.store.sqlite import Writer, has_wal_reset_bug
 from distllm.store.tables import coordinators
+from distllm.store.tx import StoreError, Tx
 from tests.store.store_kit import NOW
 
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from distllm.domain.models import Document
 from distllm.store.control import request_cancel
-from distllm.store.sqlite import Tx, Writer
+from distllm.store.sqlite import Writer
 from distllm.store.submissions import (
     CHUNK_DOCUMENTS,
     build_prompts,
@@ -15,6 +15,7 @@ from distllm.store.submissions import (
     unfinished_builds,
     unread_files,
 )
+from distllm.store.tx import Tx
 from tests.store.store_kit import (
     MAX_TOKENS,
     MODEL,

@@ -10,7 +10,7 @@ import pytest
 
 from distllm.domain.errors import DistllmError
 from distllm.store import vacuum as vacuums
-from distllm.store.sqlite import StoreError
+from distllm.store.tx import StoreError
 from distllm.store.vacuum import space_of, vacuum
 from tests.store.store_kit import Store, add_job, assert_consistent
 

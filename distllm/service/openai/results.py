@@ -15,7 +15,7 @@ from distllm.store.batches import Ended, end_batch, line_page, wait_again
 from distllm.store.database import Database
 from distllm.store.files import NewFile, drop_file, drop_half_written, end_file
 from distllm.store.reads import PAGE_ROWS, Record
-from distllm.store.sqlite import StoreError, Tx
+from distllm.store.tx import StoreError, Tx
 
 Json = dict[str, Any]
 PURPOSE = "batch_output"

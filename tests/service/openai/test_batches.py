@@ -24,7 +24,7 @@ from distllm.store.files import add_chunk
 from distllm.store.prune import prune
 from distllm.store.reads import Reader, Record
 from distllm.store.removal import ended_jobs
-from distllm.store.sqlite import StoreError, Tx
+from distllm.store.tx import StoreError, Tx
 from tests.fakes.behaviour import HELD, Behaviour
 from tests.fakes.server import FakeServer
 from tests.service.conftest import SOON, opened
