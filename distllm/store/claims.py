@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import Executable, Integer, bindparam, cast, exists, func, literal_column, or_, select, update
 
 from distllm.domain.models import Ask
 from distllm.domain.policy import LONGEST_WAIT_SECONDS, LOSSES_TO_SUSPECT
@@ -94,7 +94,11 @@ _READINGS = (
     select(
         readings.c.id,
         readings.c.model,
-        func.substr(documents.c.text, readings.c.first + literal_column("1"), readings.c.last - readings.c.first),
+        func.substr(
+            documents.c.text,
+            cast(readings.c.first + literal_column("1"), Integer),
+            cast(readings.c.last - readings.c.first, Integer),
+        ),
         readings.c.system,
     )
     .join_from(readings, documents, documents.c.id == readings.c.document_id, isouter=True)

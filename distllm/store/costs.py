@@ -8,7 +8,6 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.models import Usage
 from distllm.store.attempts import Settlement
-from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.sql import PENDING, insert_row, one_of
 from distllm.store.tables import job_documents, job_readings, job_tokens, prompts, readings, templates
 from distllm.store.tx import Tx, as_list
@@ -151,4 +150,4 @@ def _read(usage: Usage) -> int:
 
 
 def _add(tx: Tx, job_id: int, counts: dict[str, int]) -> None:
-    tx.run(_COUNT, _NOTHING | {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS} | counts)
+    tx.run(_COUNT, _NOTHING | {"job_id": job_id, "coordinator_id": tx.counters} | counts)

@@ -1,13 +1,15 @@
-"""A database file, opened: the writer for what changes, the reader for what is asked."""
+"""A database, opened: the writer for what changes, the reader for what is asked."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from distllm.domain.errors import DistllmError
+from distllm.domain.places import DatabasePlace, PostgresUrl
+from distllm.store.engines import postgres
 from distllm.store.migrate import upgrade
 from distllm.store.reads import Reader, open_reader
 from distllm.store.sqlite import Writer
@@ -16,16 +18,29 @@ from distllm.store.tx import Tx
 T = TypeVar("T")
 
 
+class _Writer(Protocol):
+    async def run(self, transaction: Callable[[Tx], T]) -> T: ...
+
+    def hurry(self, seconds: float | None) -> None: ...
+
+    def hear_commits(self, hear: Callable[[float], object]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """The one way to a database: `write` runs a transaction whole, `read` asks beside it."""
 
-    path: Path
+    place: DatabasePlace
     read: Reader
-    _writer: Writer
+    _writer: _Writer
 
     async def write(self, transaction: Callable[[Tx], T]) -> T:
-        """Run `transaction` and COMMIT; raises StoreError if it did not happen."""
+        """Run `transaction` and COMMIT; raises StoreError if it did not happen.
+
+        On PostgreSQL it may be run again from its beginning, where another one was in the way.
+        """
         return await self._writer.run(transaction)
 
     def hurry(self, seconds: float | None) -> None:
@@ -33,22 +48,30 @@ class Database:
         self._writer.hurry(seconds)
 
     def hear_commits(self, hear: Callable[[float], object]) -> None:
-        """Have `hear` told, on the writer's thread, how many seconds each COMMIT took; it must return at once."""
+        """Have `hear` told how many seconds each COMMIT took; it must return at once, on whatever thread."""
         self._writer.hear_commits(hear)
 
 
 @asynccontextmanager
-async def open_database(path: Path, *, references: bool = True) -> AsyncIterator[Database]:
-    """Open the database at `path` for writing; it is made, or brought to the newest schema, if need be.
+async def open_database(place: DatabasePlace, *, references: bool = True) -> AsyncIterator[Database]:
+    """Open the database at `place` for writing; it is made, or brought to the newest schema, if need be.
 
     Without `references`, SQLite does not look after them (see `Writer`).
     """
-    if not path.parent.is_dir():
-        raise DistllmError(f"the folder {path.parent} does not exist: make it, or name another file with --db")
-    await asyncio.to_thread(upgrade, path)
-    writer = Writer(path, references=references)
+    writer = await _writer(place, references=references)
     try:
-        async with open_reader(path) as reader:
-            yield Database(path, reader, writer)
+        async with open_reader(place) as reader:
+            yield Database(place, reader, writer)
     finally:
         await writer.close()
+
+
+async def _writer(place: DatabasePlace, *, references: bool) -> _Writer:
+    if isinstance(place, PostgresUrl):
+        await postgres("postgres_schema").upgrade_server(place)
+        writer: _Writer = postgres("postgres").PostgresWriter(place, os.getpid())
+        return writer
+    if not place.parent.is_dir():
+        raise DistllmError(f"the folder {place.parent} does not exist: make it, or name another file with --db")
+    await asyncio.to_thread(upgrade, place)
+    return Writer(place, references=references)

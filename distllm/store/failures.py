@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, literal_column, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, func, literal_column, select, update
 
 from distllm.domain.states import PromptState
 from distllm.store.leases import count_moves
@@ -45,11 +45,11 @@ _UNFIT = (
     .values(
         state=FAILED,
         finished_at=bindparam("now"),
-        error=func.printf(
-            "needs a context window of %d tokens, and the largest here holds %d: give a worker a larger one",
-            prompts.c.tokens,
-            bindparam("window"),
-        ),
+        error=literal_column("'needs a context window of '", Text)
+        + cast(prompts.c.tokens, Text)
+        + literal_column("' tokens, and the largest here holds '", Text)
+        + cast(bindparam("window", type_=BigInteger), Text)
+        + literal_column("': give a worker a larger one'", Text),
     )
     .returning(prompts.c.parent_id, prompts.c.part, prompts.c.parts, prompts.c.error)
 )

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     literal_column,
     select,
@@ -20,9 +22,6 @@ from distllm.domain.states import PromptState
 from distllm.store.sql import COUNT, LEASED, NOTHING_COUNTED, PENDING
 from distllm.store.tables import attempts, coordinators, prompts
 from distllm.store.tx import Tx
-
-SQLITE_COUNTERS = 0
-"""On SQLite one coordinator at a time moves prompts, so all share one row of counters a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def count_moves(
     """Move `count` prompts of a job from one counter to another, and add `more` to the others named."""
     if source != target:
         more |= {source.value: -count, target.value: count}
-    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | more)
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": tx.counters, "part": part} | more)
 
 
 # A prompt that was pruned leaves its id to another, of another job: a job's id is never given again.
@@ -145,7 +144,7 @@ _IN_FLIGHT = exists().where(
 _SUSPECT = prompts.c.losses >= literal_column(str(LOSSES_TO_SUSPECT))
 _DIED_ALONE = and_(_SUSPECT, _IN_FLIGHT)
 _WAIT: ColumnElement[float] = literal_column(str(BACKOFF_SECONDS)) * literal_column("1").bitwise_lshift(
-    prompts.c.deaths_alone + literal_column("1")
+    cast(prompts.c.deaths_alone + literal_column("1"), Integer)
 )
 _RECLAIM = (
     update(prompts)

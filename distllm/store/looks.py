@@ -75,7 +75,8 @@ SELECT f.ordinal, f.document_id, f.name AS document, d.title, d.problem, f.copy,
 
 # The files of one job by their key. Only where a name is wanted are titles looked at, which stand before the texts.
 _NAMED = """
-   AND (:named = '' OR instr(lower(f.name), lower(:named)) OR instr(lower(coalesce(d.title, '')), lower(:named)))
+   AND (:named = '' OR instr(lower(f.name), lower(:named)) > 0
+        OR instr(lower(coalesce(d.title, '')), lower(:named)) > 0)
 """
 
 _FILES_AFTER = f"""
@@ -102,7 +103,7 @@ _CELL = """
 _CELLS = f"""
 SELECT {_CELL}
   FROM json_each(:documents) e
- CROSS JOIN prompts p ON p.job_id = :job AND p.document_id = e.value
+ CROSS JOIN prompts p ON p.job_id = :job AND p.document_id = CAST(e.value AS BIGINT)
   LEFT JOIN results r ON r.prompt_id = p.id
  WHERE p.parent_id IS NULL ORDER BY p.id
 """

@@ -13,6 +13,7 @@ from distllm.domain.errors import DistllmError
 from distllm.store.locks import FileLock
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy import Connection
 
 BUSY_TIMEOUT_SECONDS = 60.0
@@ -53,11 +54,16 @@ def revision_of(path: Path) -> str | None:
         raise DistllmError(f"{path} cannot be read as a database: {error}; {_remedy(error)}") from error
     revision = str(row[0])
     if revision not in revisions():
-        raise DistllmError(
-            f"{path} was written by a newer distllm (schema {revision}, this program knows {revisions()[-1]}); "
-            "update distllm, or name another file with --db"
-        )
+        raise DistllmError(newer(str(path), revision))
     return revision
+
+
+def newer(place: str, revision: str) -> str:
+    """What is said of a database whose revision is unknown."""
+    return (
+        f"{place} was written by a newer distllm (schema {revision}, this program knows {revisions()[-1]}); "
+        "update distllm, or name another database with --db"
+    )
 
 
 def _remedy(error: sqlite3.DatabaseError) -> str:
@@ -76,11 +82,9 @@ def upgrade(path: Path) -> None:
     if revision_of(path) == revisions()[-1]:
         return
     from alembic import command
-    from alembic.config import Config
     from sqlalchemy.exc import DBAPIError
 
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config = alembic_config()
     try:
         # The change to WAL fails at once, whatever the busy timeout, if two processes make it together.
         with FileLock(path.with_name(path.name + "-writer")), connect(str(path)) as connection:
@@ -90,6 +94,15 @@ def upgrade(path: Path) -> None:
         raise DistllmError(_not_upgraded(path, error.orig or error)) from error
     except (sqlite3.Error, OSError) as error:
         raise DistllmError(_not_upgraded(path, error)) from error
+
+
+def alembic_config() -> "Config":
+    """What alembic needs to find the migrations."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return config
 
 
 def _not_upgraded(path: Path, error: BaseException) -> str:

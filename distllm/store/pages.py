@@ -57,14 +57,15 @@ async def model_of_key(reader: Reader, key: str) -> str | None:
 _JOBS = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
- WHERE v.job_id < :before AND (:state IS NULL OR v.state = :state) ORDER BY v.job_id DESC LIMIT :limit
+ WHERE v.job_id < :before AND (v.state = :state OR :state IS NULL) ORDER BY v.job_id DESC LIMIT :limit
 """
 
 # What has ended does not change: of ten thousand jobs, few are looked at.
 _LIVELY = """
 SELECT v.*, j.model, j.preset, j.submitted_at IS NOT NULL AS submitted
   FROM job_progress v JOIN jobs j ON j.id = v.job_id
- WHERE j.finished_at IS NULL OR j.id > :last OR j.id IN (SELECT value FROM json_each(:known)) ORDER BY j.id
+ WHERE j.finished_at IS NULL OR j.id > :last OR j.id IN (SELECT CAST(value AS BIGINT) FROM json_each(:known))
+ ORDER BY j.id
 """
 
 _ASKED = """
@@ -86,8 +87,8 @@ SELECT f.ordinal, f.name AS document, d.title, t.name AS prompt, {_ASKED}
   LEFT JOIN workers w ON w.id = coalesce(r.worker_id, p.worker_id)
  WHERE f.job_id = :job AND f.copy = 0 AND f.ordinal >= :ordinal AND p.parent_id IS NULL
    AND (f.ordinal > :ordinal OR p.id > :after)
-   AND (:document IS NULL OR f.name = :document) AND (:prompt IS NULL OR t.name = :prompt)
-   AND (:state IS NULL OR p.state = :state)
+   AND (f.name = :document OR :document IS NULL) AND (t.name = :prompt OR :prompt IS NULL)
+   AND (p.state = :state OR :state IS NULL)
  ORDER BY f.ordinal, p.id LIMIT :limit
 """
 
@@ -97,7 +98,7 @@ SELECT -1 AS ordinal, NULL AS document, NULL AS title, NULL AS prompt, {_ASKED}
   LEFT JOIN results r ON r.prompt_id = p.id
   LEFT JOIN workers w ON w.id = coalesce(r.worker_id, p.worker_id)
  WHERE p.job_id = :job AND p.document_id IS NULL AND p.parent_id IS NULL AND p.id > :after
-   AND :ordinal = -1 AND (:state IS NULL OR p.state = :state)
+   AND :ordinal = -1 AND (p.state = :state OR :state IS NULL)
  ORDER BY p.id LIMIT :limit
 """
 

@@ -3,15 +3,22 @@
 import asyncio
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 
 from distllm.domain.errors import DistllmError
+from distllm.domain.places import DatabasePlace, PostgresUrl
+from distllm.store.engines import postgres
+from distllm.store.locks import coordinator_pid
 from distllm.store.migrate import upgrade
+
+if TYPE_CHECKING:
+    from distllm.store.postgres import Questions
 
 Record = dict[str, Any]
 
@@ -19,28 +26,31 @@ PAGE_ROWS = 200
 """Rows fetched at a time, so that no reader keeps the write-ahead log from being checkpointed for long."""
 
 
-class Reader:
-    """A read-only connection."""
+class Reader(ABC):
+    """Asks the database at `place`, and writes nothing. Statements are in SQL that both engines understand.
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        connection.row_factory = sqlite3.Row
-        self._connection = connection
+    Of what only SQLite has, so much is put into PostgreSQL's words: `strftime`, `json_each`, `instr`, and CROSS JOIN
+    where the order of tables is told.
+    """
 
+    place: DatabasePlace
+
+    @abstractmethod
     async def rows(self, statement: str, **values: Any) -> list[Record]:
         """All rows of a statement, each a dict by column name."""
-        found = list(await self._connection.execute_fetchall(statement, values))
-        names = found[0].keys() if found else []
-        return [dict(zip(names, row, strict=True)) for row in found]
+
+    @abstractmethod
+    async def changes(self) -> int:
+        """A number that differs once any other connection has committed; on PostgreSQL also every few seconds."""
+
+    @abstractmethod
+    async def coordinator(self) -> int | None:
+        """The process that works the database now, one of them where there are several; None if there is none."""
 
     async def row(self, statement: str, **values: Any) -> Record | None:
         """The first row, None without one."""
         rows = await self.rows(statement, **values)
         return rows[0] if rows else None
-
-    async def changes(self) -> int:
-        """A number that differs once any other connection has committed."""
-        [[version]] = await self._connection.execute_fetchall("PRAGMA data_version")
-        return int(version)
 
     async def jobs(self) -> list[Record]:
         """All jobs, oldest first: the columns of `job_progress`, and `model`."""
@@ -146,6 +156,52 @@ class Reader:
         return await self.rows(_REQUESTS, job=job_id, after=after, limit=PAGE_ROWS)
 
 
+class SqliteReader(Reader):
+    """A connection that only reads."""
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        self.place = path
+        connection.row_factory = sqlite3.Row
+        self._path = path
+        self._connection = connection
+
+    async def rows(self, statement: str, **values: Any) -> list[Record]:
+        """All rows of a statement, each a dict by column name."""
+        found = list(await self._connection.execute_fetchall(statement, values))
+        names = found[0].keys() if found else []
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    async def changes(self) -> int:
+        """A number that differs once any other connection has committed."""
+        [[version]] = await self._connection.execute_fetchall("PRAGMA data_version")
+        return int(version)
+
+    async def coordinator(self) -> int | None:
+        """The process that holds the coordinator's lock."""
+        return coordinator_pid(self._path)
+
+
+class PostgresReader(Reader):
+    """A few connections that only read."""
+
+    def __init__(self, url: PostgresUrl, questions: "Questions") -> None:
+        self.place = url
+        self._questions = questions
+
+    async def rows(self, statement: str, **values: Any) -> list[Record]:
+        """All rows of a statement, each a dict by column name."""
+        return await self._questions.ask(statement, values)
+
+    async def changes(self) -> int:
+        """A number that differs once somebody has announced a change, and every few seconds."""
+        return await self._questions.changes()
+
+    async def coordinator(self) -> int | None:
+        """The newest coordinator that is alive."""
+        row = await self.row(_ALIVE)
+        return None if row is None else int(row["pid"])
+
+
 def found(path: Path) -> str:
     """The URI that opens a database to read it, brought to the newest schema. A missing one is an error of one line."""
     if not path.exists():
@@ -155,12 +211,20 @@ def found(path: Path) -> str:
 
 
 @asynccontextmanager
-async def open_reader(path: Path) -> AsyncIterator[Reader]:
+async def open_reader(place: DatabasePlace) -> AsyncIterator[Reader]:
     """Open a database to read it. It is never created: a missing one is an error of one line."""
-    uri = await asyncio.to_thread(found, path)
+    if isinstance(place, PostgresUrl):
+        await postgres("postgres_schema").must_be_made(place)
+        async with postgres("postgres").open_questions(place) as questions:
+            yield PostgresReader(place, questions)
+        return
+    uri = await asyncio.to_thread(found, place)
     async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
         await connection.execute("PRAGMA query_only=ON")
-        yield Reader(connection)
+        yield SqliteReader(place, connection)
+
+
+_ALIVE = "SELECT pid FROM coordinators WHERE ended_at IS NULL AND alive_until IS NOT NULL ORDER BY id DESC LIMIT 1"
 
 
 # Progress is read from counters: a job of a million prompts costs as little as one of ten.
@@ -239,7 +303,8 @@ SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode
 _RECENT = """
 WITH newest AS (
   SELECT prompt_id, started_at, finished_at, outcome, prompt_tokens, cached_tokens, completion_tokens FROM attempts
-   WHERE id >= (SELECT coalesce(max(id) + (ended_at IS NOT NULL), 0) << 32 FROM coordinators)
+   WHERE id >= coalesce((SELECT (id + CASE WHEN ended_at IS NULL THEN 0 ELSE 1 END) << 32
+                            FROM coordinators ORDER BY id DESC LIMIT 1), 0)
    ORDER BY id DESC LIMIT 64),
 told AS (
   SELECT n.*, CASE WHEN p.level > 0 THEN p.tokens
@@ -248,9 +313,11 @@ told AS (
     LEFT JOIN (SELECT job_id, sum(readings) AS readings, nullif(sum(asked), 0) * 1.0 AS asked,
                       sum(question_tokens) AS question_tokens
                  FROM job_tokens GROUP BY job_id) t ON t.job_id = p.job_id)
-SELECT count(finished_at) AS ended, min(started_at) AS since, coalesce(sum(outcome = 'done'), 0) AS answers,
-       count(*) - count(finished_at) AS in_flight, coalesce(min(share IS NOT NULL), 1) AS known,
-       coalesce(sum(coalesce(max(0, prompt_tokens - cached_tokens), share)) FILTER (WHERE outcome = 'done'), 0) AS read,
+SELECT count(finished_at) AS ended, min(started_at) AS since, count(*) FILTER (WHERE outcome = 'done') AS answers,
+       count(*) - count(finished_at) AS in_flight, count(*) = count(share) AS known,
+       coalesce(sum(CASE WHEN prompt_tokens < cached_tokens THEN 0
+                         ELSE coalesce(prompt_tokens - cached_tokens, share) END)
+                FILTER (WHERE outcome = 'done'), 0) AS read,
        coalesce(sum(completion_tokens) FILTER (WHERE outcome = 'done'), 0) AS written,
        coalesce(sum(share) FILTER (WHERE finished_at IS NULL), 0) AS reading
   FROM told
@@ -280,13 +347,13 @@ WITH waiting AS (
    WHERE j.model = :model AND j.submitted_at IS NOT NULL AND j.finished_at IS NULL AND j.paused_at IS NULL
      AND j.cancel_requested_at IS NULL AND p.state = 'pending' AND p.waits_for = 0),
 refused AS (
-  SELECT prompt_id FROM refusals WHERE worker_id IN (SELECT value FROM json_each(:workers))
+  SELECT prompt_id FROM refusals WHERE worker_id IN (SELECT CAST(value AS BIGINT) FROM json_each(:workers))
    GROUP BY prompt_id HAVING count(*) = :all),
 unfit AS (
   SELECT id, tokens FROM waiting WHERE tokens > :window
    UNION SELECT w.id, w.tokens FROM refused r JOIN waiting w ON w.id = r.prompt_id)
 SELECT count(*) AS prompts, max(tokens) AS largest,
-       EXISTS (SELECT 1 FROM waiting WHERE tokens <= :window AND id NOT IN refused) AS others
+       EXISTS (SELECT 1 FROM waiting WHERE tokens <= :window AND id NOT IN (SELECT prompt_id FROM refused)) AS others
   FROM unfit
 """
 
@@ -300,7 +367,7 @@ SELECT id AS job_id, name AS job, model, submitted_at IS NOT NULL AS submitted
 _DOCUMENTS = """
 SELECT f.document_id, f.name AS document, d.title, d.pages
   FROM job_documents f JOIN documents d ON d.id = f.document_id
- WHERE f.job_id = :job AND f.copy = 0 AND f.reading_id IS NOT NULL AND (:name IS NULL OR f.name = :name)
+ WHERE f.job_id = :job AND f.copy = 0 AND f.reading_id IS NOT NULL AND (f.name = :name OR :name IS NULL)
  ORDER BY f.ordinal
 """
 
@@ -309,14 +376,14 @@ SELECT t.name AS prompt, r.answer, r.model, w.name AS worker, r.finish_reason, r
        p.state, p.error
   FROM prompts p JOIN templates t ON t.id = p.template_id
   LEFT JOIN results r ON r.prompt_id = p.id LEFT JOIN workers w ON w.id = r.worker_id
- WHERE p.job_id = :job AND p.document_id = :document AND p.parent_id IS NULL AND (:prompt IS NULL OR t.name = :prompt)
+ WHERE p.job_id = :job AND p.document_id = :document AND p.parent_id IS NULL AND (t.name = :prompt OR :prompt IS NULL)
  ORDER BY t.ordinal
 """
 
 # CROSS keeps the order of the tables: the job's own prompts first, whatever the statistics say of the others.
 _SOURCES = """
-SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN results r
- WHERE p.job_id = :job AND p.parent_id IS NULL AND r.prompt_id = p.id AND r.reused_from IS NOT NULL
+SELECT r.reused_from AS job_id, count(*) AS answers FROM prompts p CROSS JOIN results r ON r.prompt_id = p.id
+ WHERE p.job_id = :job AND p.parent_id IS NULL AND r.reused_from IS NOT NULL
  GROUP BY r.reused_from ORDER BY r.reused_from
 """
 

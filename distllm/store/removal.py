@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select, update
 
-from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.reads import Reader
 from distllm.store.repair import COUNTS_OF_ROWS, PART
 from distllm.store.sql import COUNT, one_of
@@ -136,7 +135,7 @@ def _remove_prompts(tx: Tx, job_id: int, ids: Sequence[int]) -> Counter[str]:
     values = {"job": job_id, "prompts": as_list(ids)}
     for part, *counts in tx.rows(_COUNTS, values):
         less = {name: -number for name, number in zip(COUNTS_OF_ROWS, counts, strict=True)}
-        tx.run(COUNT, {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": part} | less)
+        tx.run(COUNT, {"job_id": job_id, "coordinator_id": tx.counters, "part": part} | less)
     tx.run(_READINGS, values)
     answers, tries, *_ = (tx.run(statement, values) for statement in _OF_PROMPTS)
     return Counter(prompts=tx.run(_PROMPTS, values), results=answers, attempts=tries)

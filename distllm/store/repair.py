@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import case, delete, exists, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, insert, literal_column, select, update
 
 from distllm.domain.states import PromptState
-from distllm.store.leases import SQLITE_COUNTERS, reclaim
+from distllm.store.leases import reclaim
 from distllm.store.sql import DONE, LEASED, PENDING, word
 from distllm.store.submissions import FINISH
 from distllm.store.tables import attempts, job_counters, jobs, prompts, results
@@ -31,22 +31,22 @@ class Repaired:
 
 _FORGET = delete(job_counters)
 PART = case((prompts.c.parent_id.is_(None), literal_column("0")), else_=literal_column("1"))
-_of_states = {state.value: func.sum(prompts.c.state == word(state)) for state in PromptState}
+_of_states = {state.value: func.count().filter(prompts.c.state == word(state)) for state in PromptState}
 # What an answer cost the job that asked it first has cost this one nothing.
 _of_tokens = {
     name: func.coalesce(func.sum(results.c[name]).filter(results.c.reused_from.is_(None)), literal_column("0"))
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
 }
 _of_answers = {
-    "truncated": func.coalesce(func.sum(results.c.finish_reason == literal_column("'length'")), literal_column("0")),
-    "unproven": func.coalesce(func.sum(results.c.proof == literal_column("'unproven'")), literal_column("0")),
+    "truncated": func.count().filter(results.c.finish_reason == literal_column("'length'")),
+    "unproven": func.count().filter(results.c.proof == literal_column("'unproven'")),
     "reused": func.count(results.c.reused_from),
 }
 COUNTS_OF_ROWS = _of_states | _of_tokens | _of_answers
 """The counters as they are counted from prompts joined with their results, if any."""
 _COUNT_ALL = insert(job_counters).from_select(
     ["job_id", "coordinator_id", "part", *COUNTS_OF_ROWS],
-    select(prompts.c.job_id, literal_column(str(SQLITE_COUNTERS)), PART, *COUNTS_OF_ROWS.values())
+    select(prompts.c.job_id, bindparam("counters"), PART, *COUNTS_OF_ROWS.values())
     .join_from(prompts, results, results.c.prompt_id == prompts.c.id, isouter=True)
     .group_by(prompts.c.job_id, PART),
 )
@@ -81,7 +81,7 @@ def repair(tx: Tx, now: float) -> Repaired:
     leases = reclaim(tx, NOBODY, now)
     waiting = tx.run(_WAIT_RIGHTLY, {})
     tx.run(_FORGET, {})
-    tx.run(_COUNT_ALL, {})
+    tx.run(_COUNT_ALL, {"counters": tx.counters})
     reopened = tx.run(_REOPEN, {})
     ended = 0
     for (job_id,) in tx.rows(_OPEN, {}):

@@ -13,7 +13,6 @@ from sqlalchemy import bindparam, exists, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.store.control import go_on
-from distllm.store.leases import SQLITE_COUNTERS
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row, none_of
 from distllm.store.submissions import FINISH, LAST_PROMPT
@@ -158,7 +157,7 @@ def add_requests(
     )
     reused, unproven = (0, 0) if fresh else reuse(tx, job_id, last, digests, now, requests=True)
     counts = {"pending": len(new) - reused, "done": reused, "reused": reused, "unproven": unproven}
-    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": SQLITE_COUNTERS, "part": 0} | counts)
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": tx.counters, "part": 0} | counts)
     tx.run(_ADVANCE, {"job": job_id, "end": first + len(requests)})
 
 

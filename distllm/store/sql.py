@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Table, Text, bindparam, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Insert, Table, Text, bindparam, cast, func, insert, literal_column, select
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
 from distllm.domain.states import PromptState
@@ -26,16 +26,16 @@ CANCELLED = word(PromptState.CANCELLED)
 
 def one_of(column: Column, name: str) -> Column:
     """`column` is in the JSON list bound to `name`: one statement for lists of every length."""
-    return column.in_(_listed(name))
+    return column.in_(_listed(column, name))
 
 
 def none_of(column: Column, name: str) -> Column:
     """`column` is not in the JSON list bound to `name`."""
-    return column.not_in(_listed(name))
+    return column.not_in(_listed(column, name))
 
 
-def _listed(name: str) -> Any:
-    return select(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value)
+def _listed(column: Column, name: str) -> Any:
+    return select(cast(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value, column.type))
 
 
 def insert_row(table: Table, *columns: str) -> Insert:

@@ -316,7 +316,7 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
 
 def _count(tx: Tx, job_id: int, part: int, new: int, reused: int, unproven: int) -> None:
     counts = {"pending": new - reused, "done": reused, "reused": reused, "unproven": unproven}
-    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": 0, "part": part} | counts)
+    tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": tx.counters, "part": part} | counts)
 
 
 # Jobs whose submit was killed before it was whole. A batch can only be gone on with by who has its prompts.

@@ -319,7 +319,8 @@ results = _table(
 )
 
 # `busy_seconds` counts the time with at least one request in flight. `slots` are those that the server tells, `seats`
-# what was found to be of use where it tells none.
+# what was found to be of use where it tells none. On PostgreSQL a worker belongs to one coordinator, `coordinator_id`;
+# whatever has become of that, no request of it lasts beyond `busy_until`.
 workers = _table(
     "workers",
     _id(),
@@ -340,6 +341,8 @@ workers = _table(
     Column("breaker", Text, nullable=False, server_default=text("'closed'")),
     _text("error", null=True),
     _int("seats", null=True),
+    _int("coordinator_id", null=True),
+    _real("busy_until", zero=True),
 )
 
 # Rates are tokens a second, learnt from what the server reports; so is how long the model took to load.

@@ -16,7 +16,8 @@ PROMISES = {
     ),
     "results were not given by their attempt": (
         "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
-        "WHERE r.reused_from IS NULL AND (a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done')"
+        "WHERE r.reused_from IS NULL AND (a.prompt_id IS DISTINCT FROM r.prompt_id "
+        "OR a.outcome IS DISTINCT FROM 'done')"
     ),
     "prompts put together what is not below them": (
         "SELECT c.id FROM prompts c JOIN prompts p ON p.id = c.parent_id WHERE c.level >= p.level"
@@ -42,11 +43,11 @@ SELECT j.id FROM jobs j
 _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 COUNTS = (*(state.value for state in PromptState), *_TOKENS, "truncated", "unproven", "reused")
 _FROM_ROWS = ", ".join(
-    [f"sum(p.state = '{state}')" for state in PromptState]
+    [f"count(*) FILTER (WHERE p.state = '{state}')" for state in PromptState]
     + [f"coalesce(sum(r.{name}) FILTER (WHERE r.reused_from IS NULL), 0)" for name in _TOKENS]
     + [
-        "coalesce(sum(r.finish_reason = 'length'), 0)",
-        "coalesce(sum(r.proof = 'unproven'), 0)",
+        "count(*) FILTER (WHERE r.finish_reason = 'length')",
+        "count(*) FILTER (WHERE r.proof = 'unproven')",
         "count(r.reused_from)",
     ]
 )

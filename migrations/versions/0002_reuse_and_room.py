@@ -10,9 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.add_column("results", sa.Column("digest", sa.Text(), nullable=True))
-    op.add_column("jobs", sa.Column("fresh", sa.Integer(), server_default=sa.text("0"), nullable=False))
-    op.add_column("prompts", sa.Column("max_tokens", sa.Integer(), nullable=True))
+    op.add_column("jobs", sa.Column("fresh", whole, server_default=sa.text("0"), nullable=False))
+    op.add_column("prompts", sa.Column("max_tokens", whole, nullable=True))
     op.drop_index("ix_jobs_building", "jobs")
     op.create_index(
         "ix_jobs_unfinished", "jobs", ["request_hash"], unique=False, sqlite_where=sa.text("finished_at IS NULL")

@@ -10,4 +10,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("workers", sa.Column("seats", sa.Integer(), nullable=True))
+    op.add_column("workers", sa.Column("seats", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True))

@@ -1,0 +1,335 @@
+"""PostgreSQL: how its statements are written, and what runs transactions and questions on it.
+
+The functions of the store are the same as on SQLite. They do not await: each transaction runs as a whole beside the
+event loop's other work, and gives the loop back wherever the server is waited for.
+"""
+
+import asyncio
+import re
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
+from functools import cache
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import Executable
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.util.concurrency import await_only, greenlet_spawn
+
+from distllm.domain.places import PostgresUrl
+from distllm.store.tx import Row, StoreError, Tx
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 60.0
+TRIES = 10
+"""How often a transaction begins anew that another one was in the way of."""
+
+READERS = 4
+COUNTER_ROWS = 16
+"""So many rows of counters a job may have: coordinators that count at the same time hardly ever meet in one."""
+
+LOOK_EVERY_SECONDS = 2.0
+"""Who waits for changes looks so often, also if nobody has announced any."""
+
+CHANNEL = "distllm"
+
+_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+
+
+class _Compiler(dialect.PGCompiler_asyncpg):
+    """Writes for PostgreSQL what the store says in SQLAlchemy's words for SQLite."""
+
+    def _on_conflict_target(self, clause: Any, **kw: Any) -> str:
+        clause.constraint_target = None
+        return super()._on_conflict_target(clause, **kw)  # type: ignore[no-any-return,no-untyped-call]  # not in the stubs
+
+    def visit_json_each_func(self, fn: Any, **kw: Any) -> str:
+        return f"json_array_elements_text(CAST({self.process(fn.clauses, **kw)} AS json))"
+
+    def visit_min_func(self, fn: Any, **kw: Any) -> str:
+        return f"{'least' if len(fn.clauses) > 1 else 'min'}({self.process(fn.clauses, **kw)})"
+
+    def visit_max_func(self, fn: Any, **kw: Any) -> str:
+        return f"{'greatest' if len(fn.clauses) > 1 else 'max'}({self.process(fn.clauses, **kw)})"
+
+
+class _Dialect(dialect.dialect):
+    statement_compiler = _Compiler
+
+
+_DIALECT = _Dialect()  # type: ignore[no-untyped-call]  # not in the stubs
+_compiled: dict[Executable, tuple[str, list[str], dict[str, Any]]] = {}
+
+
+def _sql(statement: Executable) -> tuple[str, list[str], dict[str, Any]]:
+    """A statement's text, the names of its values in their order, and those values that are always the same."""
+    known = _compiled.get(statement)
+    if known is None:
+        compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]  # Executable lacks it in the stubs
+        constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        known = _compiled[statement] = (str(compiled), list(compiled.positiontup or ()), constants)
+    return known
+
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_TIME = re.compile(r"strftime\('%Y-%m-%dT%H:%M:%SZ', (.+?), 'unixepoch'\)")
+_IN_ITS_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (_TIME, r"""to_char(to_timestamp(\1) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""),
+    (re.compile(r"json_each\((:\w+)\)"), r"json_array_elements_text(CAST(\1 AS json))"),
+    # Its planner orders the tables by itself.
+    (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
+    (re.compile(r"\binstr\("), "strpos("),
+)
+
+
+def in_its_words(text: str) -> str:
+    """A statement or a view that is written for SQLite, as PostgreSQL says it."""
+    for pattern, replacement in _IN_ITS_WORDS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@cache
+def _question(text: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with named values, and the names in the order of its numbered ones."""
+    names: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${names.setdefault(found[1], len(names) + 1)}"
+
+    return _PARAMETER.sub(number, in_its_words(text)), tuple(names)
+
+
+class PostgresTx(Tx):
+    """One transaction on a connection; waits by giving way to the event loop."""
+
+    def __init__(self, connection: "asyncpg.Connection", counters: int) -> None:
+        self._connection = connection
+        self.counters = counters
+
+    def run(self, statement: Executable, values: dict[str, Any]) -> int:
+        """Execute, and return how many rows changed."""
+        text, names, constants = _sql(statement)
+        said = await_only(self._connection.execute(text, *_in_order(names, constants, values)))
+        return int(said.rpartition(" ")[2]) if said[-1:].isdigit() else 0
+
+    def many(self, statement: Executable, rows: Iterable[dict[str, Any]]) -> None:
+        """Execute once for each of `rows`."""
+        text, names, constants = _sql(statement)
+        given = [_in_order(names, constants, row) for row in rows]
+        if given:
+            await_only(self._connection.executemany(text, given))
+
+    def rows(self, statement: Executable, values: dict[str, Any]) -> list[Row]:
+        """Execute, and return all rows. The order of RETURNING is arbitrary."""
+        text, names, constants = _sql(statement)
+        return [tuple(row) for row in await_only(self._connection.fetch(text, *_in_order(names, constants, values)))]
+
+    def value(self, statement: Executable, values: dict[str, Any]) -> Any:
+        """Execute, and return the first column of the first row, None without a row."""
+        text, names, constants = _sql(statement)
+        return await_only(self._connection.fetchval(text, *_in_order(names, constants, values)))
+
+    def alone(self, what: str) -> None:
+        """Wait until no other transaction is alone with `what`, and have it until this one ends."""
+        await_only(self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('distllm'), hashtext($1))", what))
+
+    def announce(self) -> None:
+        """Wake those who watch this database, once this is committed."""
+        await_only(self._connection.execute(f"NOTIFY {CHANNEL}"))
+
+
+def _in_order(names: Iterable[str], constants: Mapping[str, Any], values: Mapping[str, Any]) -> list[Any]:
+    given = [values[name] if name in values else constants[name] for name in names]
+    # The one character that its texts cannot hold.
+    return [each.replace("\0", "\ufffd") if type(each) is str and "\0" in each else each for each in given]
+
+
+def _number(text: str) -> int | float:
+    """What sums and means of whole numbers are, which PostgreSQL gives as decimals."""
+    value = Decimal(text)
+    return int(value) if value == value.to_integral_value() and "." not in text else float(value)
+
+
+async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
+    """A connection; StoreError if the server cannot be reached or lets nobody in."""
+    try:
+        return await asyncpg.connect(
+            url.secret, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, statement_cache_size=1000, **more
+        )
+    except (*_AWAY, asyncpg.PostgresError, ValueError) as error:
+        raise unreachable(url, error) from error
+
+
+async def _set_up(connection: "asyncpg.Connection") -> None:
+    await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=_number, format="text")
+
+
+def unreachable(url: PostgresUrl, error: Exception) -> StoreError:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (*_AWAY, asyncpg.CannotConnectNowError)):
+        remedy = "see that the server runs and lets this machine in; nothing that was acknowledged is lost"
+        return StoreError(f"the database {url} is out of reach: {said}; {remedy}", passing=True)
+    return StoreError(f"the database {url} refuses: {said}; see the URL given with --db", passing=False)
+
+
+class PostgresWriter:
+    """The one writing connection of a process, opened by the first transaction, and again when it was lost."""
+
+    def __init__(self, url: PostgresUrl, counters: int) -> None:
+        self._url = url
+        self._counters = counters % COUNTER_ROWS
+        self._turn = asyncio.Lock()
+        self._connection: asyncpg.Connection | None = None
+        self._closed = False
+        self._wait_until: float | None = None
+        self._hear_commit: Callable[[float], object] = lambda seconds: None
+
+    async def run(self, transaction: Callable[[Tx], T]) -> T:
+        """Run `transaction`; return after its COMMIT. Raises StoreError if it did not happen, or nobody knows."""
+        if self._closed:
+            raise StoreError(f"the database {self._url} is closed", passing=False)
+        try:
+            async with asyncio.timeout_at(self._wait_until), self._turn:
+                return await self._transact(transaction)
+        except TimeoutError as error:
+            raise unreachable(self._url, error) from error
+
+    async def _transact(self, transaction: Callable[[Tx], T]) -> T:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._once(transaction)
+            except _AGAIN as error:
+                if tries == TRIES:
+                    raise unreachable(self._url, error) from error
+            except asyncpg.PostgresError as error:
+                raise unreachable(self._url, error) from error
+
+    async def _once(self, transaction: Callable[[Tx], T]) -> T:
+        connection = await self._connected()
+        try:
+            await connection.execute("BEGIN")
+            value: T = await greenlet_spawn(transaction, PostgresTx(connection, self._counters))
+            began = time.monotonic()
+            await connection.execute("COMMIT")
+        except _AWAY as error:
+            self._drop()
+            raise unreachable(self._url, error) from error
+        except BaseException:
+            await self._undo(connection)
+            raise
+        self._hear_commit(time.monotonic() - began)
+        return value
+
+    async def _undo(self, connection: "asyncpg.Connection") -> None:
+        try:
+            await connection.execute("ROLLBACK")
+        except (*_AWAY, asyncpg.PostgresError, asyncio.CancelledError):
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _connected(self) -> "asyncpg.Connection":
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url)
+            await _set_up(self._connection)
+        return self._connection
+
+    def hurry(self, seconds: float | None) -> None:
+        """Let no write wait beyond `seconds` from now; None lets them wait as ever."""
+        if seconds is None:
+            self._wait_until = None
+            return
+        end = asyncio.get_running_loop().time() + seconds
+        self._wait_until = end if self._wait_until is None else min(self._wait_until, end)
+
+    def hear_commits(self, hear: Callable[[float], object]) -> None:
+        """Have `hear` told how many seconds each COMMIT took; it must return at once."""
+        self._hear_commit = hear
+
+    async def close(self) -> None:
+        """Finish what was asked for, and close."""
+        self._closed = True
+        async with self._turn:
+            if self._connection is not None:
+                with suppress(*_AWAY, asyncpg.PostgresError):
+                    await self._connection.close(timeout=CONNECT_SECONDS)
+
+
+class Questions:
+    """Connections that only read, and one that hears what is announced."""
+
+    def __init__(self, url: PostgresUrl, pool: "asyncpg.Pool") -> None:
+        self._url = url
+        self._pool = pool
+        self._ear: asyncpg.Connection | None = None
+        self._heard = 0
+
+    async def ask(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All rows of a statement, each a dict by column name; StoreError if the server is out of reach."""
+        text, names = _question(statement)
+        try:
+            return [dict(row) for row in await self._pool.fetch(text, *(values[name] for name in names))]
+        except _AWAY as error:
+            raise unreachable(self._url, error) from error
+
+    async def changes(self) -> int:
+        """A number that differs once somebody has announced a change, and every few seconds."""
+        if self._ear is None or self._ear.is_closed():
+            self._ear = await connect(self._url)
+            me = weakref.ref(self)
+
+            def hear(*_: object) -> None:
+                if (ear := me()) is not None:
+                    ear._heard += 1
+
+            await self._ear.add_listener(CHANNEL, hear)
+            self._heard += 1
+        return self._heard + int(time.monotonic() / LOOK_EVERY_SECONDS)
+
+    async def close(self) -> None:
+        """Let all connections go."""
+        if self._ear is not None:
+            self._ear.terminate()
+        self._pool.terminate()
+
+
+@asynccontextmanager
+async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
+    """Connections that read and cannot write."""
+    try:
+        pool = await asyncpg.create_pool(
+            url.secret,
+            min_size=1,
+            max_size=READERS,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings={"default_transaction_read_only": "on", "application_name": "distllm"},
+            init=_set_up,
+        )
+    except (*_AWAY, asyncpg.PostgresError, ValueError) as error:
+        raise unreachable(url, error) from error
+    questions = Questions(url, pool)
+    try:
+        yield questions
+    finally:
+        await questions.close()

@@ -1,0 +1,26 @@
+"""What several coordinators need: whose a worker is, and until when its requests may last."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    real = sa.Double().with_variant(sa.REAL(), "sqlite")
+    # No foreign key, which SQLite could only add by copying the table; a coordinator's id is never given again.
+    op.add_column("workers", sa.Column("coordinator_id", whole, nullable=True))
+    op.add_column("workers", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
+    if op.get_bind().dialect.name == "postgresql":
+        # A prompt's row is written anew three times in its life. Room on its page keeps most of its indexes from
+        # being written too, and what is dead is cleared away before much of it has gathered.
+        op.execute("ALTER TABLE prompts SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02)")
+        for table in ("job_counters", "job_tokens", "workers", "coordinators"):
+            op.execute(
+                f"ALTER TABLE {table} SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, "
+                "autovacuum_vacuum_threshold = 1000)"
+            )
