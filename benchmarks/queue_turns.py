@@ -40,7 +40,7 @@ class Coordinator:
 
     def __init__(self, database: Database, me: int, worker: int, model: str) -> None:
         self._database = database
-        self._log = database.path.with_name(database.path.name + "-wal")
+        self._log = database.place.with_name(database.place.name + "-wal")
         self._me = me
         self._asks = [Ask(worker, {model: WINDOW}, LIMIT)] * SEATS
         self._attempts = me << 32

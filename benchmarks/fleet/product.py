@@ -23,6 +23,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.models import Ask, ErrorClass, Health, Offer, Outcome, Paper, Usage
 from distllm.domain.policy import Again, Done, Lost, limits, verdict
 from distllm.store.backlog import most_prompts
+from distllm.store.fleet import Knowledge
 from distllm.store.leases import Group, Lease
 
 MODEL = "model"
@@ -139,7 +140,7 @@ class Product:
         self._next_turn, self._waking = 0.0, False
         clock = Clock(now=lambda: simulation.now, ticks=lambda: simulation.now)
         self._stations = [
-            Station(each.number, cast(Any, _Name(str(each.number))), None, (), {}, (), (0, 0), clock)
+            Station(each.number, cast(Any, _Name(str(each.number))), None, (), Knowledge(), clock)
             for each in simulation.servers
         ]
         self._waits = [SOONEST_SECONDS] * len(self._stations)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from random import Random
 
 from distllm.balancer.models import ANY_MODEL
@@ -22,7 +23,7 @@ from distllm.metrics import Sinks, open_sinks
 from distllm.store.control import cancel_some, unfinished_cancels
 from distllm.store.database import Database
 from distllm.store.fleet import known_digests, known_window
-from distllm.store.locks import coordinator_lock
+from distllm.store.locks import FileLock, coordinator_lock
 from distllm.store.submissions import unfinished_builds
 from distllm.workers.base import Worker
 
@@ -106,7 +107,9 @@ class Run:
         hours: Hours | None = None,
     ) -> None:
         self._database = database
-        self._lock = coordinator_lock(database.path)
+        # Where there may be several coordinators, none waits for another.
+        place = database.place
+        self._lock: FileLock | None = coordinator_lock(place) if isinstance(place, Path) else None
         self._clock = clock
         self._stops = 0
         self._stopped = asyncio.Event()
@@ -160,7 +163,7 @@ class Run:
 
     async def _work(self, wanted: Callable[[int], bool] | None, on_follow: Callable[[int | None], None]) -> None:
         told = False
-        while not self._lock.try_acquire():
+        while self._lock is not None and not self._lock.try_acquire():
             if not told:
                 on_follow(self._lock.holder())
                 told = True
@@ -175,7 +178,8 @@ class Run:
                 await self._coordinator.run(wanted)
         finally:
             self.coordinating = False
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
     def _hear(self, event: Event) -> None:
         self._tell(event)

@@ -1,7 +1,7 @@
 """One prompt asked of one worker: its call, its limits, its attempt on record, and the verdict on what came back."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 
 from distllm.dispatcher.asked import Asked
@@ -20,7 +20,10 @@ from distllm.store.leases import Group, Lease
 
 
 class Asker:
-    """Asks, and puts into `batch` what the next transaction has to write; `wake` is called when that is urgent."""
+    """Asks, and puts into `batch` what the next transaction has to write; `wake` is called when that is urgent.
+
+    `may_send` tells whether a request may be in flight for so many seconds, once that is certain.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Asker:
         me: int,
         request_timeout: float,
         max_retries: int,
+        may_send: Callable[[float], Awaitable[bool]],
         clock: Clock,
         rng: Random,
     ) -> None:
@@ -46,6 +50,7 @@ class Asker:
         self._me = me
         self._request_timeout = request_timeout
         self._max_retries = max_retries
+        self._may_send = may_send
         self._clock = clock
         self._rng = rng
         self._attempts = 0
@@ -99,6 +104,8 @@ class Asker:
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
     async def _send(self, sent: Sent, asked: Asked, bounds: Limits) -> Outcome:
+        if not await self._may_send(bounds.total):
+            return released(0.0)
         if sent.lease.number > 1:
             # It may be what coordinators die of: then the next one must find that it was in flight.
             recorded = self._unrecorded[sent.id] = asyncio.get_running_loop().create_future()

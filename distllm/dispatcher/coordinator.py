@@ -10,6 +10,7 @@ from random import Random
 
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.judge import Judge
+from distllm.dispatcher.presence import Presence
 from distllm.dispatcher.probes import Probe
 from distllm.dispatcher.samples import Samples
 from distllm.dispatcher.station import Station
@@ -22,18 +23,30 @@ from distllm.domain.hours import Hours
 from distllm.store.database import Database
 from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_worker, known_rates, known_seats, read_last, register, retire, written
+from distllm.store.fleet import know_worker, knowledge_of, read_last, register, retire
+from distllm.store.hearts import Heart
 from distllm.store.leases import reclaim
+from distllm.store.submissions import finish_jobs
 from distllm.store.suspects import condemn
 from distllm.store.tx import StoreError, Tx
 from distllm.workers.base import Worker
+
+AGAIN_SECONDS = 0.5
+"""How soon a coordinator that lost its connection tries again to be one."""
 
 LEAVE_SECONDS = 8.0
 """How long a coordinator that must go tries to write what has ended; what it cannot write is asked again."""
 
 
+async def _surely(_: float) -> bool:
+    """Where a lock proves the coordinator alive, others know it as long as it lives."""
+    return True
+
+
 class Coordinator:
-    """Works all runnable jobs of a database on the given workers. Its caller holds the coordinator's lock.
+    """Works all runnable jobs of a database on the given workers.
+
+    Where there may be one only, its caller holds the coordinator's lock.
 
     `workers` come each with the number of seats that is configured for it, None to ask the server.
     `no_worker_limit` is how many seconds it waits at first for a worker that can answer. `keep_samples` has it
@@ -99,7 +112,22 @@ class Coordinator:
 
         Raises NoWorkerError if nobody could answer at first, StoreError if the database is broken.
         """
-        me, stations, judge = await self._database.write(self._take_over)
+        old: int | None = None
+        while True:
+            old = await self._live(wanted, old)
+            if old is None or self._stopping:
+                return
+
+    async def _live(self, wanted: Callable[[int], bool] | None, old: int | None) -> int | None:
+        """Work as one coordinator, until the end or until that is lost; then return its id.
+
+        `old` is the one that was lost before.
+        """
+        heart = await self._heart(old)
+        if heart is None and old is not None:
+            return None
+        me, stations, judge = await self._take_over(heart)
+        presence = None if heart is None else Presence(heart, stations, self._database, self._clock)
         samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
         tell = self._tell if samples is None else to_all((self._tell, samples.observe))
         turns = self._turns = Turns(
@@ -111,6 +139,7 @@ class Coordinator:
             request_timeout=self._request_timeout,
             max_retries=self._max_retries,
             seats_in_all=self._seats_in_all,
+            may_send=_surely if presence is None else presence.may_send,
             listener=tell,
             clock=self._clock,
             rng=self._rng,
@@ -123,51 +152,72 @@ class Coordinator:
             loops.append(asyncio.create_task(probe.run()))
         if samples is not None:
             loops.append(asyncio.create_task(samples.run()))
+        if presence is not None:
+            loops.append(asyncio.create_task(presence.run(turns)))
         try:
-            await self._work(turns, stations, loops, wanted)
+            await self._work(turns, stations, loops, presence, wanted)
         finally:
-            for loop in loops:
+            *others, last = loops
+            for loop in others if presence is not None else loops:
                 loop.cancel()
+            await self._leave(turns, me, lost=presence is not None and presence.lost is not None)
+            last.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-            await self._leave(turns, me)
             if samples is not None:
                 with suppress(StoreError):
                     await samples.step()
+            if heart is not None:
+                await heart.close()
+        if presence is None or presence.lost is None:
+            return None
+        self._tell(Noticed(f"{presence.lost}; what was in flight is asked again"))
+        return me
 
-    def _take_over(self, tx: Tx) -> tuple[int, list[Station], Judge]:
+    async def _heart(self, old: int | None) -> Heart | None:
+        """What proves this coordinator alive among others, where there may be others; None too if it must stop."""
+        while True:
+            try:
+                return await self._database.heart(old)
+            except StoreError as error:
+                if old is None or not error.passing:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
+            if self._stopping:
+                return None
+
+    async def _take_over(self, heart: Heart | None) -> tuple[int, list[Station], Judge]:
         now = self._clock.now()
-        me = register(tx, socket.gethostname(), os.getpid(), now)
-        reclaim(tx, me, now)
-        condemn(tx, now)
-        stations, cached = [], read_last(tx)
-        for worker, seats in self._workers:
-            worker_id = know_worker(tx, worker.identity, worker.name, worker.type)
-            stations.append(
-                Station(
-                    worker_id,
-                    worker,
-                    seats,
-                    self._aliases,
-                    known_rates(tx, worker_id),
-                    cached.get(worker_id, ()),
-                    written(tx, worker_id),
-                    self._clock,
-                    known_seats(tx, worker_id),
-                )
-            )
-        return me, stations, Judge(known_factors(tx), cached)
+
+        def transaction(tx: Tx) -> tuple[int, list[Station], Judge]:
+            if heart is None:
+                me = register(tx, socket.gethostname(), os.getpid(), now)
+                reclaim(tx, me, now)
+                condemn(tx, now)
+            else:
+                me = heart.id
+                heart.bury(tx, now)
+            ids = [know_worker(tx, worker.identity, worker.name, worker.type) for worker, _ in self._workers]
+            known = knowledge_of(tx, ids)
+            stations = [
+                Station(worker_id, worker, seats, self._aliases, known[worker_id], self._clock)
+                for worker_id, (worker, seats) in zip(ids, self._workers, strict=True)
+            ]
+            return me, stations, Judge(known_factors(tx), read_last(tx))
+
+        return await self._database.write(transaction)
 
     async def _work(
         self,
         turns: Turns,
         stations: Sequence[Station],
         loops: Sequence[asyncio.Task[None]],
+        presence: Presence | None,
         wanted: Callable[[int], bool] | None,
     ) -> None:
         waits = Waits(stations, self._database.read, self._no_worker_limit, self._tell)
         began = self._clock.ticks()
         looked = -1.0
-        while True:
+        while presence is None or presence.lost is None:
             self._keep_hours(turns)
             moved = await turns.step()
             for loop in loops:
@@ -178,15 +228,27 @@ class Coordinator:
                     return
             elif moved or self._clock.ticks() - looked >= 1.0:
                 looked = self._clock.ticks()
-                left = [job for job in await self._database.read.unfinished() if job["submitted"]]
-                await self._fail_unfit(stations, frozenset(job["job_id"] for job in left), idle=turns.idle)
-                if wanted is not None and not any(wanted(job["job_id"]) for job in left):
-                    self.stop()
-                    continue
-                waits.note()
-                if not moved and not self._resting:
-                    await waits.mind({job["model"] for job in left}, looked - began, idle=turns.idle)
+                try:
+                    left = await self._left(shared=presence is not None)
+                    await self._fail_unfit(stations, frozenset(left), idle=turns.idle)
+                    if wanted is not None and not any(map(wanted, left)):
+                        self.stop()
+                        continue
+                    waits.note()
+                    if not moved and not self._resting:
+                        await waits.mind(set(left.values()), looked - began, idle=turns.idle)
+                except StoreError as error:
+                    if not error.passing:
+                        raise
             await turns.wait()
+
+    async def _left(self, *, shared: bool) -> dict[int, str]:
+        """The models of the jobs that are not finished, by their ids."""
+        left = {job["job_id"]: job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
+        if shared and left:
+            # Of two coordinators that end the last prompts of a job at once, neither sees that the other has.
+            await self._database.write(lambda tx: finish_jobs(tx, left, self._clock.now()))
+        return left
 
     def _keep_hours(self, turns: Turns) -> None:
         """Rest outside of the working hours, and say when that begins and ends."""
@@ -229,19 +291,16 @@ class Coordinator:
             for model, window in windows.items():
                 fail_unfit(tx, model, window, owners[model], now)
 
-        try:
-            await self._database.write(transaction)
-        except StoreError as error:
-            if not error.passing:
-                raise
-            return
+        await self._database.write(transaction)
         self._judged = windows, jobs
 
-    async def _leave(self, turns: Turns, me: int) -> None:
+    async def _leave(self, turns: Turns, me: int, *, lost: bool) -> None:
         turns.abort()
-        self._database.hurry(LEAVE_SECONDS)
-        end = min(self._leave_by, self._clock.ticks() + LEAVE_SECONDS)
-        while not turns.idle and self._clock.ticks() < end:
+        end = math.inf
+        if self._stopping or not lost:
+            self._database.hurry(LEAVE_SECONDS)
+            end = min(self._leave_by, self._clock.ticks() + LEAVE_SECONDS)
+        while not turns.idle and self._clock.ticks() < min(end, self._leave_by):
             await turns.step()
             if not turns.idle:
                 await turns.wait()

@@ -58,6 +58,10 @@ class Probe:
         sooner = SOONEST_SECONDS if was_healthy else 2 * self._wait
         self._wait = self._interval if health.healthy else min(sooner, self._interval)
         self._station.note(health)
+        if not self._station.ours:
+            # Whose it is tells what becomes of it.
+            self._changed()
+            return health
         breaker = self._station.breaker.state(self._clock.ticks())
         now = self._clock.now()
         try:

@@ -42,7 +42,8 @@ class Samples:
     async def step(self) -> int:
         """Sample every worker whose state or work there is something to say of; return how many were."""
         tallies, self._tallies = self._tallies, {}
-        samples = [_sample(station, tallies.get(station.worker.name, Tally())) for station in self._stations]
+        ours = [station for station in self._stations if station.ours]
+        samples = [_sample(station, tallies.get(station.worker.name, Tally())) for station in ours]
         # Two samples without work are equal exactly where nothing has happened between them.
         new = [each for each in samples if each.requests or each.in_flight or each != self._last.get(each.worker_id)]
         now = self._clock.now()

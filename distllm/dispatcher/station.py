@@ -1,10 +1,10 @@
 """One worker at work: its seats, what they hold, and what is known of its health and speed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 
-from distllm.balancer.breaker import Breaker
+from distllm.balancer.breaker import Breaker, BreakerState
 from distllm.balancer.concurrency import Concurrency, Work
 from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Machine
@@ -14,6 +14,7 @@ from distllm.dispatcher.seat import Seat
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
 from distllm.domain.tokens import estimate_tokens
+from distllm.store.fleet import Knowledge
 from distllm.store.leases import Group, Lease
 from distllm.workers.base import Worker
 
@@ -24,10 +25,9 @@ UNTOLD_WINDOW = 2**31
 class Station:
     """A worker with its seats. `aliases` are groups of names that mean one model.
 
-    `limit` is the number of seats that is configured, None to believe the server, or one; `useful` how many of them
-    other runs found to be of use. `read_last` are the readings that it was asked about last, the newest first;
-    `written` are its answers so far, and their tokens. It is `silent` if it missed a probe with requests in flight and
-    has answered nothing since.
+    `limit` is the number of seats that is configured, None to believe the server, or one. It is `silent` if it missed
+    a probe with requests in flight and has answered nothing since. While it is not `ours`, another coordinator may be
+    asking its worker: nothing new is sent.
     """
 
     def __init__(
@@ -36,11 +36,8 @@ class Station:
         worker: Worker,
         limit: int | None,
         aliases: Sequence[Sequence[str]],
-        rates: Mapping[str, Rates],
-        read_last: Sequence[int],
-        written: tuple[int, int],
+        known: Knowledge,
         clock: Clock,
-        useful: int | None = None,
     ) -> None:
         self.id = worker_id
         self.worker = worker
@@ -48,17 +45,19 @@ class Station:
         self.health: Health | None = None
         self.looks = 0
         self.silent = False
-        self.rates = dict(rates)
+        self.ours = True
+        self.rates = dict(known.rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
-        self._warm = deque(read_last)
-        self._concurrency = Concurrency(limit, useful)
+        self._limit = limit
+        self._warm = deque(known.read_last)
+        self._concurrency = Concurrency(limit, known.seats)
         self._aliases = aliases
         self._refused: set[str] = set()
         self._served: dict[str, Offer] = {}
         self._answers = self._failures = 0
         self._answer_seconds = 0.0
-        self._written = written
+        self._written = known.written
         self._clock = clock
         self._busy_since: float | None = None
         self._busy = 0.0
@@ -81,7 +80,11 @@ class Station:
     @property
     def usable(self) -> bool:
         """Whether it may be sent anything now."""
-        return self.well and (self.breaker.closed or self.breaker.admits(self.in_flight, self._clock.ticks()))
+        return (
+            self.ours
+            and self.well
+            and (self.breaker.closed or self.breaker.admits(self.in_flight, self._clock.ticks()))
+        )
 
     @property
     def mean_seconds(self) -> float | None:
@@ -92,6 +95,21 @@ class Station:
     def written(self) -> tuple[int, int]:
         """Its answers so far, in other runs too, and the tokens that it wrote for them."""
         return self._written
+
+    def take_over(self, known: Knowledge) -> None:
+        """It is ours from now on, after it was another coordinator's; nothing is in flight."""
+        self.ours = True
+        self.rates = dict(known.rates)
+        self._written = known.written
+        self._warm = deque(known.read_last)
+        self._concurrency = Concurrency(self._limit, known.seats)
+        self.breaker = Breaker()
+        if known.breaker != BreakerState.CLOSED:
+            self.breaker.refused(self._clock.ticks())
+        self.seats.clear()
+        if self.health is not None and self.health.healthy:
+            self._concurrency.told(self.health.slots)
+            self._set_up_seats()
 
     def note(self, health: Health) -> None:
         """Take in what a probe found."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from random import Random
 
@@ -72,6 +72,7 @@ class Turns:
         request_timeout: float,
         max_retries: int,
         seats_in_all: int | None,
+        may_send: Callable[[float], Awaitable[bool]],
         listener: Listener,
         clock: Clock,
         rng: Random,
@@ -100,6 +101,7 @@ class Turns:
             me=me,
             request_timeout=request_timeout,
             max_retries=max_retries,
+            may_send=may_send,
             clock=clock,
             rng=rng,
         )
@@ -117,7 +119,8 @@ class Turns:
         self._write_failed = False
 
     @property
-    def _claiming(self) -> bool:
+    def claiming(self) -> bool:
+        """Whether anything more is leased."""
         return not (self._stopping or self._resting)
 
     @property
@@ -181,17 +184,17 @@ class Turns:
         if not self._leaving:
             self._look_after_seats()
         self._return_unusable()
-        look_at_backlog = self._claiming and self._clock.ticks() >= self._backlog_due
+        look_at_backlog = self.claiming and self._clock.ticks() >= self._backlog_due
         if look_at_backlog:
             self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
         # Nothing is waited for from here to the write, which puts back what it could not write.
         batch = self._batch.take()
-        asks = self._asks() if self._claiming else []
+        asks = self._asks() if self.claiming else []
         if not (batch or asks):
             self._start_seats()
             return 0
         held = [reading for station in self._stations.values() for reading in station.readings()]
-        takers = self._takers() if self._claiming else []
+        takers = self._takers() if self.claiming else []
         at_hand = self.leases()
         known = batch.leases() | at_hand
         look_for_strangers = self._clock.ticks() >= self._strangers_due
@@ -249,7 +252,13 @@ class Turns:
             self._tell_of_suspects()
         if look_for_strangers:
             self._strangers_due = self._clock.ticks() + STRANGERS_EVERY_SECONDS
-        await self._texts.learn({lease.job_id for group in groups for lease in group.leases})
+        try:
+            await self._texts.learn({lease.job_id for group in groups for lease in group.leases})
+        except StoreError as error:
+            if not error.passing:
+                raise
+            self._batch.returned.extend(lease for group in groups for lease in group.leases)
+            groups = []
         for group in groups:
             self._stations[group.worker_id].take(rendered(group))
         self._start_seats()
@@ -276,7 +285,7 @@ class Turns:
             for station in self._stations.values()
             if station.usable and station.has_free_seat and station.id in self._planned
         }
-        placing = self._placing() if idle and self._claiming and self._room() > 0 else None
+        placing = self._placing() if idle and self.claiming and self._room() > 0 else None
         found = None if placing is None else placing.help_out(idle)
         if found is not None:
             self._helping, taken = found
@@ -285,7 +294,7 @@ class Turns:
 
     def _hedge(self) -> None:
         """Have a worker that found nothing asked what another one takes long for, where nothing unsent is left."""
-        if self._helping is not None or not self._claiming or self._room() <= 0:
+        if self._helping is not None or not self.claiming or self._room() <= 0:
             return
         found = self._hedges.begin(self._paused, self._planned)
         if found is not None:
@@ -328,7 +337,7 @@ class Turns:
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():
-            keep = self._claiming and not self._draining and (station.usable or station.busy)
+            keep = self.claiming and not self._draining and station.ours and (station.usable or station.busy)
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
     async def _wait_for_database(self, error: StoreError) -> None:
@@ -359,7 +368,7 @@ class Turns:
         if hedge is not None:
             await self._ask_too(station, seat, hedge)
             self.wake()
-        while self._claiming and not self._draining and (lease := station.next_lease(seat)) is not None:
+        while self.claiming and not self._draining and (lease := station.next_lease(seat)) is not None:
             assert seat.group is not None
             try:
                 await self._asker.ask(station, seat, seat.group, lease)
@@ -373,7 +382,7 @@ class Turns:
 
     async def _ask_too(self, station: Station, seat: Seat, lease: Lease) -> None:
         try:
-            if seat.group is not None and self._claiming and self._hedges.wanted(lease, station, seat):
+            if seat.group is not None and self.claiming and self._hedges.wanted(lease, station, seat):
                 await self._asker.ask(station, seat, seat.group, lease)
         finally:
             # Whatever went wrong, the lease is the other seat's to give back.

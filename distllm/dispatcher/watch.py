@@ -4,6 +4,7 @@ import asyncio
 
 from distllm.dispatcher.turns import Turns
 from distllm.store.reads import Reader
+from distllm.store.tx import StoreError
 
 EVERY_SECONDS = 0.5
 
@@ -21,7 +22,11 @@ class Watch:
         """Watch until cancelled."""
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            await self.step()
+            try:
+                await self.step()
+            except StoreError as error:
+                if not error.passing:
+                    raise
 
     async def step(self) -> bool:
         """Look once; true if anything had changed."""

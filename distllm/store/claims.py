@@ -75,17 +75,27 @@ _LEASE = {
     "holder": bindparam("me"),
     "worker_id": bindparam("worker"),
 }
-TAKE = update(prompts).where(prompts.c.id.in_(_chosen)).values(_LEASE).returning(*LEASE_COLUMNS)
-_TAKE_MERGE = update(prompts).where(prompts.c.id.in_(_chosen_merge)).values(_LEASE).returning(*LEASE_COLUMNS)
-_TAKE_ONE = update(prompts).where(prompts.c.id == bindparam("prompt")).values(_LEASE).returning(*LEASE_COLUMNS)
+# What another transaction has moved since it was chosen is pending no more.
+_taken = update(prompts).where(prompts.c.state == PENDING).values(_LEASE).returning(*LEASE_COLUMNS)
+TAKE = _taken.where(prompts.c.id.in_(_chosen))
+_TAKE_MERGE = _taken.where(prompts.c.id.in_(_chosen_merge))
+_TAKE_ONE = _taken.where(prompts.c.id == bindparam("prompt"))
 
+# Who serves a job at the same moment says so too: nobody waits for that.
 _SERVED = (
     update(jobs)
-    .where(jobs.c.id == bindparam("job"))
+    .where(jobs.c.id.in_(select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update(skip_locked=True)))
     .values(served_at=bindparam("served"), started_at=func.coalesce(jobs.c.started_at, bindparam("now")))
 )
 
 _PLACED = update(readings).where(readings.c.id == bindparam("reading")).values(worker_id=bindparam("worker"))
+
+# The few prompts that are leased at any time are looked through.
+_ELSEWHERE = (
+    select(prompts.c.id)
+    .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"), prompts.c.reading_id == bindparam("reading"))
+    .limit(literal_column("1"))
+)
 
 _MODELS = select(readings.c.id, readings.c.model).where(one_of(readings.c.id, "readings"))
 
@@ -174,22 +184,38 @@ class _Round:
 
     def take_more(self, ask: Ask, reading_id: int, window: int) -> bool:
         """Lease more prompts of a reading, or else something to be put together about it."""
-        return any(self.take(ask, statement, reading_id, window=window) for statement in (TAKE, _TAKE_MERGE))
+        statements = (TAKE, _TAKE_MERGE) if self._is_ours(reading_id) else (_TAKE_MERGE,)
+        return any(self.take(ask, statement, reading_id, window=window) for statement in statements)
+
+    def _is_ours(self, reading_id: int) -> bool:
+        """Whether no other coordinator has a reading, nor takes it at this moment."""
+        return self._tx.only_one or (
+            self._tx.try_alone("reading", reading_id)
+            and self._tx.value(_ELSEWHERE, {"reading": reading_id, "me": self._me}) is None
+        )
 
     def take_new(self, ask: Ask, held: set[int]) -> int | None:
         """Lease prompts of the longest reading that fits and is not `held`; return it."""
-        values = self._values(ask) | {"held": as_list(() if ask.shared else sorted(held))}
         # Higher priority first; equal ones take turns.
         for job in sorted(self._jobs, key=lambda job: (-job.priority, job.served_at, job.id)):
             if job.model not in ask.windows:
                 continue
             window = ask.windows[job.model]
             window = window if ask.longest is None else min(window, ask.longest)
-            if picked := self._tx.rows(PICK_READING, values | {"job": job.id, "window": window}):
-                [(reading_id, level)] = picked
-                taken = self.take(ask, _TAKE_MERGE if level else TAKE, reading_id, window=window)
-                return int(reading_id) if taken else None
+            values = self._values(ask) | {"job": job.id, "window": window}
+            elsewhere: set[int] = set()
+            while picked := self._pick(values, set() if ask.shared else held | elsewhere):
+                reading_id, level = picked
+                if level or ask.shared or self._is_ours(reading_id):
+                    taken = self.take(ask, _TAKE_MERGE if level else TAKE, reading_id, window=window)
+                    return reading_id if taken else None
+                elsewhere.add(reading_id)
         return None
+
+    def _pick(self, values: dict[str, Any], held: set[int]) -> tuple[int, int] | None:
+        """The longest reading that is not `held`, with the level of what is asked about it."""
+        rows = self._tx.rows(PICK_READING, values | {"held": as_list(sorted(held))})
+        return None if not rows else (int(rows[0][0]), int(rows[0][1]))
 
     def take(self, ask: Ask, statement: Executable, reading_id: int, **more: Any) -> bool:
         """Lease prompts of a reading, if there are any."""

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from distllm.domain.errors import DistllmError
 from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.store.engines import postgres
+from distllm.store.hearts import Heart
 from distllm.store.migrate import upgrade
 from distllm.store.reads import Reader, open_reader
 from distllm.store.sqlite import Writer
@@ -42,6 +43,16 @@ class Database:
         On PostgreSQL it may be run again from its beginning, where another one was in the way.
         """
         return await self._writer.run(transaction)
+
+    async def heart(self, old: int | None = None) -> Heart | None:
+        """Become one of several coordinators, where there may be several; None where a lock proves the one alive.
+
+        `old` is who this process was until that was lost.
+        """
+        if isinstance(self.place, PostgresUrl):
+            heart: Heart = await postgres("postgres_heart").open_heart(self.place, old)
+            return heart
+        return None
 
     def hurry(self, seconds: float | None) -> None:
         """Let no write wait for another program beyond `seconds` from now; None lets them wait as ever."""

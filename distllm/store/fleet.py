@@ -1,6 +1,7 @@
 """Coordinators and workers as the database knows them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
@@ -103,6 +104,39 @@ def note_health(tx: Tx, worker_id: int, health: Health, breaker: str, now: float
 
 
 _LEARNT = ("prefill_rate", "decode_rate", "load_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of a worker from other runs, and from other coordinators.
+
+    `rates` are by model, `read_last` the readings that it was asked about last, the newest first; `written` are its
+    answers so far, and their tokens. `seats` are those that were found to be of use, if that was tried, and `breaker`
+    the state that its breaker had last.
+    """
+
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+    read_last: Sequence[int] = ()
+    written: tuple[int, int] = (0, 0)
+    seats: int | None = None
+    breaker: str = "closed"
+
+
+def knowledge_of(tx: Tx, worker_ids: Iterable[int]) -> dict[int, Knowledge]:
+    """What is known of each of some workers."""
+    cached = read_last(tx)
+    found = {}
+    for worker_id in worker_ids:
+        [(answers, tokens, seats, breaker)] = tx.rows(_WORKER, {"worker": worker_id})
+        found[worker_id] = Knowledge(
+            known_rates(tx, worker_id), cached.get(worker_id, ()), (answers, tokens), seats, breaker
+        )
+    return found
+
+
+_WORKER = select(workers.c.succeeded, workers.c.completion_tokens, workers.c.seats, workers.c.breaker).where(
+    workers.c.id == bindparam("worker")
+)
 _RATES = select(worker_models.c.model, *(worker_models.c[name] for name in _LEARNT)).where(
     worker_models.c.worker_id == bindparam("worker")
 )
@@ -118,15 +152,6 @@ _LEARN = _learnt.on_conflict_do_update(
 def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     """The rates learnt so far, by model."""
     return {model: Rates(*learnt) for model, *learnt in tx.rows(_RATES, {"worker": worker_id})}
-
-
-_WRITTEN = select(workers.c.succeeded, workers.c.completion_tokens).where(workers.c.id == bindparam("worker"))
-
-
-def written(tx: Tx, worker_id: int) -> tuple[int, int]:
-    """How many answers a worker has given, and the tokens of all of them."""
-    [(answers, tokens)] = tx.rows(_WRITTEN, {"worker": worker_id})
-    return answers, tokens
 
 
 # By the end of the primary key, so that it costs the same whatever was asked before.
@@ -215,12 +240,3 @@ _WORK = (
 def note_work(tx: Tx, worker_id: int, seconds: float, seats: int | None = None) -> None:
     """Add time during which a worker had at least one request in flight, and keep how many seats are of use to it."""
     tx.run(_WORK, {"worker": worker_id, "more": seconds, "useful": seats})
-
-
-_SEATS = select(workers.c.seats).where(workers.c.id == bindparam("worker"))
-
-
-def known_seats(tx: Tx, worker_id: int) -> int | None:
-    """How many seats were found to be of use to a worker that does not tell its slots; None if nothing was tried."""
-    [(seats,)] = tx.rows(_SEATS, {"worker": worker_id})
-    return None if seats is None else int(seats)

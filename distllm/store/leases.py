@@ -135,9 +135,8 @@ def release(tx: Tx, leases: Sequence[Lease]) -> None:
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
 
 
-# Whoever held the coordinator's lock before is dead, so every lease but ours has lost its holder. Only what was in
-# flight can have had a part in that; and a suspect was in flight alone. It waits longer each time, so that whatever
-# else there is to die of has its chance without it.
+# What the dead held has lost its holder. Only what was in flight can have had a part in that; and a suspect was in
+# flight alone. It waits longer each time, so that whatever else there is to die of has its chance without it.
 _IN_FLIGHT = exists().where(
     attempts.c.prompt_id == prompts.c.id, attempts.c.lease == prompts.c.lease, attempts.c.outcome.is_(None)
 )
@@ -146,9 +145,10 @@ _DIED_ALONE = and_(_SUSPECT, _IN_FLIGHT)
 _WAIT: ColumnElement[float] = literal_column(str(BACKOFF_SECONDS)) * literal_column("1").bitwise_lshift(
     cast(prompts.c.deaths_alone + literal_column("1"), Integer)
 )
+_ENDED = select(coordinators.c.id).where(coordinators.c.ended_at.is_not(None))
 _RECLAIM = (
     update(prompts)
-    .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"))
+    .where(prompts.c.state == LEASED, prompts.c.holder.in_(_ENDED))
     .values(
         state=PENDING,
         holder=None,
@@ -158,11 +158,10 @@ _RECLAIM = (
     )
     .returning(prompts.c.job_id, prompts.c.parent_id, prompts.c.available_at)
 )
-_PREDECESSOR_DIED = (
-    select(coordinators.c.ended_at.is_(None))
-    .where(coordinators.c.id < bindparam("me"))
-    .order_by(coordinators.c.id.desc())
-    .limit(literal_column("1"))
+_BURY = (
+    update(coordinators)
+    .where(coordinators.c.ended_at.is_(None), coordinators.c.id != bindparam("me"))
+    .values(ended_at=bindparam("now"))
 )
 
 # Somebody went down without them: then it need not be their doing that others did.
@@ -170,20 +169,31 @@ ALIBI = update(prompts).where(prompts.c.state == PENDING, _SUSPECT).values(death
 
 _LOST = (
     update(attempts)
-    .where(attempts.c.outcome.is_(None), attempts.c.coordinator_id != bindparam("me"))
+    .where(attempts.c.outcome.is_(None), attempts.c.coordinator_id.in_(_ENDED))
     .values(outcome="lost", finished_at=bindparam("now"))
 )
 
 
 def reclaim(tx: Tx, me: int, now: float) -> int:
-    """Take back all leases of dead coordinators; return how many. Safe only under the coordinator's lock."""
-    lost = tx.rows(_RECLAIM, {"me": me, "now": now})
+    """Take back the leases of all coordinators but `me`; return how many.
+
+    Safe only under the coordinator's lock, which proves them dead.
+    """
+    return take_back(tx, now, died=tx.run(_BURY, {"me": me, "now": now}) > 0)
+
+
+def take_back(tx: Tx, now: float, *, died: bool) -> int:
+    """Take back all leases of coordinators that have ended; return how many.
+
+    `died` if one of them has just been found dead, which had not said so itself.
+    """
+    lost = tx.rows(_RECLAIM, {"now": now})
     for (job_id, part), count in Counter((job_id, int(parent is not None)) for job_id, parent, _ in lost).items():
         count_moves(tx, job_id, part, PromptState.LEASED, PromptState.PENDING, count)
     died_alone = any(due > now for _, _, due in lost)
-    if not died_alone and tx.value(_PREDECESSOR_DIED, {"me": me}):
+    if died and not died_alone:
         tx.run(ALIBI, {})
-    tx.run(_LOST, {"me": me, "now": now})
+    tx.run(_LOST, {"now": now})
     return len(lost)
 
 

@@ -29,8 +29,11 @@ STATEMENT_SECONDS = 60.0
 TRIES = 10
 """How often a transaction begins anew that another one was in the way of."""
 
+IDLE = "5s"
+"""Who is frozen within a transaction must not keep others from what that has locked."""
+
 READERS = 4
-COUNTER_ROWS = 16
+COUNTER_ROWS = 64
 """So many rows of counters a job may have: coordinators that count at the same time hardly ever meet in one."""
 
 LOOK_EVERY_SECONDS = 2.0
@@ -39,7 +42,7 @@ LOOK_EVERY_SECONDS = 2.0
 CHANNEL = "distllm"
 
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
-_AWAY = (
+AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -48,6 +51,7 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
 )
+"""What is raised where the server cannot be reached, or has gone."""
 
 
 class _Compiler(dialect.PGCompiler_asyncpg):
@@ -114,8 +118,14 @@ def _question(text: str) -> tuple[str, tuple[str, ...]]:
     return _PARAMETER.sub(number, in_its_words(text)), tuple(names)
 
 
+# Two that differ and have one number only keep each other waiting.
+_TRY_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('distllm ' || $1), $2)"
+
+
 class PostgresTx(Tx):
     """One transaction on a connection; waits by giving way to the event loop."""
+
+    only_one = False
 
     def __init__(self, connection: "asyncpg.Connection", counters: int) -> None:
         self._connection = connection
@@ -148,6 +158,10 @@ class PostgresTx(Tx):
         """Wait until no other transaction is alone with `what`, and have it until this one ends."""
         await_only(self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('distllm'), hashtext($1))", what))
 
+    def try_alone(self, what: str, which: int) -> bool:
+        """Be alone with one of several things until this transaction ends; false if another one is."""
+        return bool(await_only(self._connection.fetchval(_TRY_ALONE, what, which % 2**31)))
+
     def announce(self) -> None:
         """Wake those who watch this database, once this is committed."""
         await_only(self._connection.execute(f"NOTIFY {CHANNEL}"))
@@ -171,7 +185,7 @@ async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
         return await asyncpg.connect(
             url.secret, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, statement_cache_size=1000, **more
         )
-    except (*_AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
         raise unreachable(url, error) from error
 
 
@@ -181,7 +195,7 @@ async def _set_up(connection: "asyncpg.Connection") -> None:
 
 def unreachable(url: PostgresUrl, error: Exception) -> StoreError:
     said = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (*_AWAY, asyncpg.CannotConnectNowError)):
+    if isinstance(error, (*AWAY, asyncpg.CannotConnectNowError)):
         remedy = "see that the server runs and lets this machine in; nothing that was acknowledged is lost"
         return StoreError(f"the database {url} is out of reach: {said}; {remedy}", passing=True)
     return StoreError(f"the database {url} refuses: {said}; see the URL given with --db", passing=False)
@@ -228,7 +242,7 @@ class PostgresWriter:
             value: T = await greenlet_spawn(transaction, PostgresTx(connection, self._counters))
             began = time.monotonic()
             await connection.execute("COMMIT")
-        except _AWAY as error:
+        except AWAY as error:
             self._drop()
             raise unreachable(self._url, error) from error
         except BaseException:
@@ -240,7 +254,7 @@ class PostgresWriter:
     async def _undo(self, connection: "asyncpg.Connection") -> None:
         try:
             await connection.execute("ROLLBACK")
-        except (*_AWAY, asyncpg.PostgresError, asyncio.CancelledError):
+        except (*AWAY, asyncpg.PostgresError, asyncio.CancelledError):
             self._drop()
 
     def _drop(self) -> None:
@@ -250,7 +264,9 @@ class PostgresWriter:
 
     async def _connected(self) -> "asyncpg.Connection":
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url)
+            self._connection = await connect(
+                self._url, server_settings={"application_name": "distllm", "idle_in_transaction_session_timeout": IDLE}
+            )
             await _set_up(self._connection)
         return self._connection
 
@@ -271,7 +287,7 @@ class PostgresWriter:
         self._closed = True
         async with self._turn:
             if self._connection is not None:
-                with suppress(*_AWAY, asyncpg.PostgresError):
+                with suppress(*AWAY, asyncpg.PostgresError):
                     await self._connection.close(timeout=CONNECT_SECONDS)
 
 
@@ -289,7 +305,7 @@ class Questions:
         text, names = _question(statement)
         try:
             return [dict(row) for row in await self._pool.fetch(text, *(values[name] for name in names))]
-        except _AWAY as error:
+        except AWAY as error:
             raise unreachable(self._url, error) from error
 
     async def changes(self) -> int:
@@ -326,7 +342,7 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
             server_settings={"default_transaction_read_only": "on", "application_name": "distllm"},
             init=_set_up,
         )
-    except (*_AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
         raise unreachable(url, error) from error
     questions = Questions(url, pool)
     try:

@@ -59,6 +59,7 @@ class SqliteTx(Tx):
 
     # One coordinator at a time moves prompts, so all share one row of counters a job.
     counters = 0
+    only_one = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -83,6 +84,10 @@ class SqliteTx(Tx):
 
     def alone(self, what: str) -> None:
         """Nothing to wait for."""
+
+    def try_alone(self, what: str, which: int) -> bool:
+        """As it is with everything."""
+        return True
 
     def announce(self) -> None:
         """Nothing to do: the file's change counter is watched."""

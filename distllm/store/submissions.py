@@ -281,6 +281,12 @@ FINISH = (
 )
 
 
+def finish_jobs(tx: Tx, job_ids: Iterable[int], now: float) -> None:
+    """End those of some jobs that have nothing left to ask."""
+    for job_id in job_ids:
+        tx.run(FINISH, {"job": job_id, "now": now})
+
+
 def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) -> bool:
     """Write the prompts of the next documents of a job whose files are all read; true when it is whole.
 

@@ -70,7 +70,8 @@ def _table(name: str, *parts: _AnyColumn | CheckConstraint | Index) -> Table:
     return Table(name, metadata, *parts, sqlite_strict=True)
 
 
-# An id is never given twice, so a coordinator's id is its epoch.
+# An id is never given twice, so a coordinator's id is its epoch. On PostgreSQL it lives until `alive_until` at
+# least, by the database's clock, and whatever becomes of it, no request of it lasts beyond `busy_until`.
 coordinators = Table(
     "coordinators",
     metadata,
@@ -80,6 +81,7 @@ coordinators = Table(
     _real("started_at"),
     _real("alive_until", null=True),
     _real("ended_at", null=True),
+    _real("busy_until", zero=True),
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )
@@ -319,8 +321,8 @@ results = _table(
 )
 
 # `busy_seconds` counts the time with at least one request in flight. `slots` are those that the server tells, `seats`
-# what was found to be of use where it tells none. On PostgreSQL a worker belongs to one coordinator, `coordinator_id`;
-# whatever has become of that, no request of it lasts beyond `busy_until`.
+# what was found to be of use where it tells none. On PostgreSQL a worker is one coordinator's at a time,
+# that of `coordinator_id`.
 workers = _table(
     "workers",
     _id(),
@@ -342,7 +344,6 @@ workers = _table(
     _text("error", null=True),
     _int("seats", null=True),
     _int("coordinator_id", null=True),
-    _real("busy_until", zero=True),
 )
 
 # Rates are tokens a second, learnt from what the server reports; so is how long the model took to load.

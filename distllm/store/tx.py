@@ -29,6 +29,8 @@ class Tx(ABC):
     """
 
     counters: int
+    only_one: bool
+    """Whether nobody else can write until it has ended, nor coordinate at the same time."""
 
     @abstractmethod
     def run(self, statement: Executable, values: dict[str, Any]) -> int:
@@ -49,6 +51,10 @@ class Tx(ABC):
     @abstractmethod
     def alone(self, what: str) -> None:
         """Wait until no other transaction is alone with `what`, and have it until this one ends."""
+
+    @abstractmethod
+    def try_alone(self, what: str, which: int) -> bool:
+        """Be alone with one of several things until this transaction ends; false if another one is."""
 
     @abstractmethod
     def announce(self) -> None:

@@ -1,4 +1,4 @@
-"""What several coordinators need: whose a worker is, and until when its requests may last."""
+"""What several coordinators need: whose a worker is, and until when a coordinator's requests may last."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ def upgrade() -> None:
     real = sa.Double().with_variant(sa.REAL(), "sqlite")
     # No foreign key, which SQLite could only add by copying the table; a coordinator's id is never given again.
     op.add_column("workers", sa.Column("coordinator_id", whole, nullable=True))
-    op.add_column("workers", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
+    op.add_column("coordinators", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
     if op.get_bind().dialect.name == "postgresql":
         # A prompt's row is written anew three times in its life. Room on its page keeps most of its indexes from
         # being written too, and what is dead is cleared away before much of it has gathered.

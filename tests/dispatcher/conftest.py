@@ -83,13 +83,13 @@ class Bench:
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database in SQL."""
-        with closing(sqlite3.connect(self.database.path)) as connection:
+        with closing(sqlite3.connect(self.database.place)) as connection:
             return connection.execute(statement, values).fetchall()
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
         """Change the database by hand; committed at the end."""
-        with closing(sqlite3.connect(self.database.path)) as connection, connection:
+        with closing(sqlite3.connect(self.database.place)) as connection, connection:
             yield connection
 
     @asynccontextmanager
@@ -132,7 +132,7 @@ class Bench:
 
     async def elsewhere(self, transaction: Callable[[Tx], object]) -> None:
         """Run a transaction as another process would, on a connection of its own."""
-        writer = Writer(self.database.path)
+        writer = Writer(self.database.place)
         await writer.run(transaction)
         await writer.close()
 

@@ -8,6 +8,7 @@ from distllm.dispatcher.seat import Seat
 from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Usage, WorkerSpec, WorkerType
+from distllm.store.fleet import Knowledge
 from distllm.store.leases import Group, Lease
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
@@ -54,7 +55,7 @@ async def bare() -> AsyncIterator[Bare]:
     bare = Bare()
     async with open_session() as session:
         worker = make_worker(WorkerSpec(name="w0", type=WorkerType.OPENAI, port=1), session)
-        bare.station = Station(1, worker, 2, (), {}, (), (0, 0), Clock(ticks=lambda: bare.ticks))
+        bare.station = Station(1, worker, 2, (), Knowledge(), Clock(ticks=lambda: bare.ticks))
         bare.station.note(Health(True, (Offer("m", 8192),)))
         bare.take(7, 60)
         bare.take(8, 60)

@@ -43,7 +43,7 @@ async def test_a_database_that_another_program_holds_delays_and_loses_nothing(
     async with FakeServer(slots=2, seconds_per_token=0.01) as server:
         run = asyncio.create_task(bench.work(server))
         await server.until(lambda: len(server.requests) >= 3)
-        with held(bench.database.path):
+        with held(bench.database.place):
             await until(bench.said)
             asked = len(server.requests)
             # What was leased is asked to its end; nothing is leased anew.
@@ -78,11 +78,11 @@ async def test_a_reader_that_does_not_end_pauses_the_leasing_until_it_does(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_job(bench.database, [paper(n) for n in range(12)], ["What?"])
-    log = bench.database.path.with_name("bench.db-wal")
+    log = bench.database.place.with_name("bench.db-wal")
     longest = log.stat().st_size + 50_000
     monkeypatch.setattr(sqlite, "LONGEST_LOG_BYTES", longest)
     async with FakeServer() as server:
-        with closing(sqlite3.connect(bench.database.path)) as reader:
+        with closing(sqlite3.connect(bench.database.place)) as reader:
             cursor = reader.execute("SELECT id FROM prompts")
             cursor.fetchone()
             run = asyncio.create_task(bench.work(server))
@@ -109,7 +109,7 @@ async def test_told_to_stop_it_writes_what_has_ended_also_beside_a_reader_that_d
     await store_job(bench.database, [paper(n) for n in range(4)], ["What?"])
     async with FakeServer() as server, bench.coordinator(server) as coordinator:
         server.behave(HELD)
-        with closing(sqlite3.connect(bench.database.path)) as reader:
+        with closing(sqlite3.connect(bench.database.place)) as reader:
             cursor = reader.execute("SELECT id FROM prompts")
             cursor.fetchone()
             run = asyncio.create_task(coordinator.run(lambda _: True))
@@ -134,7 +134,7 @@ async def test_told_to_stop_twice_it_leaves_a_locked_database_within_seconds(
     async with FakeServer(seconds_per_token=0.05) as server, bench.coordinator(server) as coordinator:
         run = asyncio.create_task(coordinator.run(lambda _: True))
         await server.until(lambda: len(server.requests) >= 1)
-        with held(bench.database.path):
+        with held(bench.database.place):
             await until(lambda: server.requests[0].ended)
             coordinator.stop()
             done, _ = await asyncio.wait([run], timeout=0.3)

@@ -5,7 +5,7 @@ from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, TriedInVain
 from distllm.domain.models import ErrorClass, Health, Usage, WorkerSpec, WorkerType
-from distllm.store.fleet import know_worker
+from distllm.store.fleet import Knowledge, know_worker
 from distllm.store.samples import LARGEST_DROP, Sample, add_samples
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
@@ -26,7 +26,7 @@ async def test_each_sample_tells_what_was_done_since_the_one_before(bench: Bench
         worker = make_worker(WorkerSpec(name="w0", type=WorkerType.OPENAI, port=1), session)
         worker_id = await bench.database.write(lambda tx: know_worker(tx, worker.identity, "w0", "openai"))
         clock = Clock(now=lambda: now)
-        station = Station(worker_id, worker, None, (), {}, (), (0, 0), clock)
+        station = Station(worker_id, worker, None, (), Knowledge(), clock)
         samples = Samples([station], bench.database, clock)
         assert await samples.step() == 1
         assert await samples.step() == 0, "nothing has happened"

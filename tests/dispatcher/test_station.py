@@ -3,6 +3,7 @@
 from distllm.dispatcher.station import Station
 from distllm.domain.clock import Clock
 from distllm.domain.models import Health, Offer, WorkerSpec, WorkerType
+from distllm.store.fleet import Knowledge
 from distllm.store.leases import Group, Lease
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
@@ -16,7 +17,7 @@ def group(reading_id: int, text: str, prompt_id: int) -> Group:
 async def test_a_reading_with_the_id_of_one_that_was_pruned_is_read_by_its_own_text() -> None:
     async with open_session() as session:
         worker = make_worker(WorkerSpec(name="w", type=WorkerType.OPENAI, port=1), session)
-        station = Station(1, worker, None, (), {}, (), (0, 0), Clock())
+        station = Station(1, worker, None, (), Knowledge(), Clock())
         station.note(Health(healthy=True, offers=(Offer("m", 1000),)))
         (seat,) = station.seats
         for number, text in enumerate(["an old paper", "a new paper"]):

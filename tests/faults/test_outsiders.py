@@ -39,13 +39,13 @@ async def test_a_database_that_is_held_for_ten_seconds_is_waited_for_and_that_is
 
 async def test_a_reader_that_never_ends_delays_no_answer_and_the_log_is_taken_up_when_it_does(bench: Bench) -> None:
     answer = "word" * 3000
-    log = bench.database.path.with_name(bench.database.path.name + "-wal")
+    log = bench.database.place.with_name(bench.database.place.name + "-wal")
     for round_number in range(2):
         papers = [paper(100 * round_number + n) for n in range(40)]
         await store_job(bench.database, papers, ["What?"], max_tokens=500)
         async with FakeServer(slots=4, answer=lambda _: answer, context=100_000) as server:
             if round_number == 0:
-                with closing(sqlite3.connect(bench.database.path)) as reader:
+                with closing(sqlite3.connect(bench.database.place)) as reader:
                     cursor = reader.execute("SELECT id FROM prompts UNION ALL SELECT id FROM documents")
                     first = cursor.fetchone()
                     await bench.work(server)

@@ -85,7 +85,7 @@ class House:
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database in SQL."""
-        with closing(sqlite3.connect(self.service.database.path)) as connection:
+        with closing(sqlite3.connect(self.service.database.place)) as connection:
             return connection.execute(statement, values).fetchall()
 
     def said(self) -> list[str]:

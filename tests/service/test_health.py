@@ -24,7 +24,7 @@ async def test_a_service_without_a_coordinator_is_not(idle: House) -> None:
     assert (answer.status, answer.body["coordinator"]) == (503, None)
     assert (await idle.ask("GET", "/health/live")).status == 200
     # Another process may be the coordinator: then all that is submitted is worked.
-    lock = coordinator_lock(idle.service.database.path)
+    lock = coordinator_lock(idle.service.database.place)
     assert lock.try_acquire()
     answer = await idle.ask("GET", "/health/ready")
     assert (answer.status, answer.body["coordinating"]) == (200, False)
@@ -36,7 +36,7 @@ async def test_a_database_that_another_program_holds_is_told_in_time(
 ) -> None:
     monkeypatch.setattr(health, "WRITE_SECONDS", 0.2)
     await house.until(lambda: _ready(house))
-    with closing(sqlite3.connect(house.service.database.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(house.service.database.place, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answers = await asyncio.wait_for(
             asyncio.gather(*(house.ask("GET", "/health/ready") for _ in range(5))), health.WRITE_SECONDS + 5
@@ -53,7 +53,7 @@ async def _ready(house: House) -> bool:
 
 async def test_one_that_was_told_to_stop_is_not_ready_and_takes_no_jobs(db: Path) -> None:
     async with opened(db, working=False) as house:
-        lock = coordinator_lock(house.service.database.path)
+        lock = coordinator_lock(house.service.database.place)
         assert lock.try_acquire()
         house.service.run.stop()
         assert (await house.ask("GET", "/health/ready")).status == 503

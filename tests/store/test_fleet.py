@@ -1,7 +1,7 @@
 """Workers and coordinators as the database knows them."""
 
 from distllm.domain.models import Health, Offer, Rates
-from distllm.store.fleet import know_worker, known_rates, known_seats, learn, note_health, note_work, register, retire
+from distllm.store.fleet import know_worker, knowledge_of, known_rates, learn, note_health, note_work, register, retire
 from distllm.store.reads import open_reader
 from tests.store.store_kit import NOW, Store
 
@@ -55,13 +55,13 @@ def test_learnt_rates_outlive_probes(store: Store) -> None:
 
 def test_the_seats_that_are_of_use_are_kept_until_others_are_found(store: Store) -> None:
     worker = store.worker("studio")
-    assert store.write(lambda tx: known_seats(tx, worker)) is None
+    assert store.write(lambda tx: knowledge_of(tx, [worker])[worker].seats) is None
     store.write(lambda tx: note_work(tx, worker, 5.0, 3))
     store.write(lambda tx: note_work(tx, worker, 5.0))
     store.write(lambda tx: note_health(tx, worker, Health(True, slots=None), "closed", NOW))
-    assert store.write(lambda tx: known_seats(tx, worker)) == 3
+    assert store.write(lambda tx: knowledge_of(tx, [worker])[worker].seats) == 3
     store.write(lambda tx: note_work(tx, worker, 5.0, 2))
-    assert store.write(lambda tx: known_seats(tx, worker)) == 2
+    assert store.write(lambda tx: knowledge_of(tx, [worker])[worker].seats) == 2
 
 
 async def test_what_is_known_of_a_workers_seats_can_be_read(store: Store) -> None:

@@ -25,7 +25,7 @@ from distllm.store.control import (
 )
 from distllm.store.failures import fail_unfit
 from distllm.store.leases import reclaim, release, release_strangers
-from distllm.store.reads import Reader
+from distllm.store.reads import SqliteReader
 from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
@@ -56,7 +56,7 @@ class Recorder(sqlite3.Connection):
         return super().executemany(statement, rows)
 
 
-class RecordingReader(Reader):
+class RecordingReader(SqliteReader):
     """Keeps each statement that was asked, with its values."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -285,7 +285,9 @@ def test_leases_are_found_by_the_index_of_what_is_held(recorded: tuple[Store, Re
     connection.seen = {}
     store.write(lambda tx: reclaim(tx, me, NOW))
     store.write(lambda tx: release_strangers(tx, me, set()))
-    searched = {text: values for text, values in connection.seen.items() if "prompts.holder" in text.split("WHERE")[-1]}
+    searched = {
+        text: values for text, values in connection.seen.items() if "prompts.holder" in text.partition("WHERE")[2]
+    }
     assert len(searched) >= 2
     for text, values in searched.items():
         steps = plan(connection, text, values)
@@ -301,7 +303,7 @@ def test_lost_attempts_are_found_by_the_index_of_the_open_ones(recorded: tuple[S
 async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recorded: tuple[Store, Recorder]) -> None:
     store, connection = recorded
     async with aiosqlite.connect(store.path) as opened:
-        reader = RecordingReader(opened)
+        reader = RecordingReader(store.path, opened)
         await reader.jobs()
         await reader.job(1)
         await reader.held(1)

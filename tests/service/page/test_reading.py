@@ -38,7 +38,7 @@ def links(page: Html, selector: str = "main a") -> list[str]:
 
 def change(house: House, script: str) -> None:
     """Write to the database what would take long to come about."""
-    with closing(sqlite3.connect(house.service.database.path)) as connection:
+    with closing(sqlite3.connect(house.service.database.place)) as connection:
         connection.executescript(script)
 
 

@@ -1,0 +1,126 @@
+"""The loop that keeps a coordinator alive among others, and tells its stations which of them are its own."""
+
+import asyncio
+from collections.abc import Sequence
+
+from distllm.dispatcher.station import Station
+from distllm.dispatcher.turns import Turns
+from distllm.domain.clock import Clock
+from distllm.store.database import Database
+from distllm.store.fleet import knowledge_of
+from distllm.store.hearts import Beat, Heart, LostError
+from distllm.store.tx import StoreError
+
+EVERY_SECONDS = 0.5
+FRESH_SECONDS = 1.0
+"""Nothing is sent while the last renewal is older than this."""
+
+LEFTOVERS_EVERY_SECONDS = 10.0
+SHORTEST_COVER_SECONDS = 10.0
+
+
+class Presence:
+    """Renews, takes workers and gives them back, and buries the dead.
+
+    Each worker is one coordinator's at a time, so that whatever holds for a worker holds over all coordinators: its
+    seats, its breaker, its rates and what it has cached.
+    """
+
+    def __init__(self, heart: Heart, stations: Sequence[Station], database: Database, clock: Clock) -> None:
+        self.lost: str | None = None
+        self._heart = heart
+        self._stations = {station.id: station for station in stations}
+        self._database = database
+        self._clock = clock
+        self._turns: Turns | None = None
+        self._cover = SHORTEST_COVER_SECONDS
+        self._beaten = -1.0
+        self._covered = 0.0
+        self._due = asyncio.Event()
+        self._renewed = asyncio.Event()
+        self._leftovers_due = 0.0
+        for station in stations:
+            station.ours = False
+        heart.hear_loss(lambda: self._lose("the connection to the database was lost"))
+
+    async def run(self, turns: Turns) -> None:
+        """Keep alive until cancelled; once it is lost, what is in flight is stopped at once."""
+        self._turns = turns
+        while self.lost is None:
+            try:
+                await self.step()
+            except LostError as error:
+                self._lose(str(error))
+            except StoreError:
+                # The next renewal tells whether it is still alive.
+                pass
+            try:
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+            self._due.clear()
+
+    async def step(self) -> Beat:
+        """Renew once, and do what is found to be due. Raises LostError."""
+        wanting = self._turns is None or self._turns.claiming
+        idle = [each.id for each in self._stations.values() if not each.ours and not any(True for _ in each.leases())]
+        busy = any(True for each in self._stations.values() for _ in each.leases())
+        cover, began = self._cover, self._clock.ticks()
+        beat = await self._heart.beat(list(self._stations), idle, cover if wanting or busy else 0.0)
+        self._beaten, self._covered = began, cover
+        self._renewed.set()
+        self._renewed = asyncio.Event()
+        await self._share(beat, wanting=wanting)
+        if beat.dead or self._clock.ticks() >= self._leftovers_due:
+            self._leftovers_due = self._clock.ticks() + LEFTOVERS_EVERY_SECONDS
+            await self._bury()
+        return beat
+
+    async def may_send(self, seconds: float) -> bool:
+        """Wait until others know that a request of so many seconds may be in flight; false if they never will."""
+        while self.lost is None:
+            fresh = self._clock.ticks() - self._beaten <= FRESH_SECONDS
+            if fresh and seconds <= self._covered:
+                return True
+            if seconds > self._cover:
+                self._cover = 2 * seconds
+            self._due.set()
+            await self._renewed.wait()
+        return False
+
+    def _lose(self, why: str) -> None:
+        if self.lost is None:
+            self.lost = why
+            self._due.set()
+            self._renewed.set()
+            if self._turns is not None:
+                self._turns.abort()
+
+    async def _share(self, beat: Beat, *, wanting: bool) -> None:
+        held = [station for station in self._stations.values() if station.id in beat.ours]
+        if not wanting:
+            for station in held:
+                station.ours = False
+            return
+        # Those with the least to end are given back first.
+        held.sort(key=lambda station: (not station.ours, -sum(1 for _ in station.leases())))
+        for station in held[beat.share :]:
+            station.ours = False
+        for station in held[: beat.share]:
+            station.ours = True
+        if len(held) < beat.share and beat.free:
+            taken = await self._heart.take(beat.free, beat.share - len(held))
+            known = await self._database.write(lambda tx: knowledge_of(tx, sorted(taken)))
+            for worker_id, what in known.items():
+                self._stations[worker_id].take_over(what)
+            self._wake()
+
+    async def _bury(self) -> None:
+        now = self._clock.now()
+        if await self._database.write(lambda tx: self._heart.bury(tx, now)):
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._turns is not None:
+            self._turns.wake()

@@ -1,0 +1,176 @@
+"""A coordinator's life on PostgreSQL.
+
+It has a connection for this alone, which holds a lock of the session under its id and renews its row. Whose lock is
+free is dead, and is buried once its row has run out: until then it has had the time to notice the loss of its
+connection and to end its requests. Whose lock is held may be frozen: it is buried later, and its workers are left alone
+until the last of its requests must have ended. So is who has not renewed since the server began: no lock outlives that.
+All times are the database's.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+from distllm.domain.places import PostgresUrl
+from distllm.store.hearts import Beat, Heart, LostError
+from distllm.store.leases import take_back
+from distllm.store.postgres import AWAY, PostgresTx, connect, unreachable
+from distllm.store.suspects import condemn
+from distllm.store.tx import Tx
+
+T = TypeVar("T")
+
+ALIVE_SECONDS = 1.5
+"""How long a row lasts without being renewed."""
+
+FROZEN_SECONDS = 10.0
+"""How long beyond that a coordinator is waited for whose connection is there."""
+
+BEAT_SECONDS = 5.0
+"""A renewal that takes longer than this is a lost connection."""
+
+_NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_KEY = "hashtext('distllm coordinator')"
+
+_REGISTER = f"""
+INSERT INTO coordinators (host, pid, started_at, alive_until) VALUES ($1, $2, {_NOW}, {_NOW} + $3) RETURNING id
+"""
+_LOCK = f"SELECT pg_advisory_lock({_KEY}, $1)"
+_SUCCEED = f"UPDATE coordinators SET ended_at = coalesce(ended_at, {_NOW}), busy_until = 0 WHERE id = $1"
+_INHERIT = "UPDATE workers SET coordinator_id = $2 WHERE coordinator_id = $1"
+
+_RENEW = text(f"""
+UPDATE coordinators SET alive_until = {_NOW} + CAST(:alive AS double precision),
+       busy_until = CASE WHEN CAST(:busy AS double precision) > 0 THEN {_NOW} + CAST(:busy AS double precision)
+                         ELSE 0 END
+ WHERE id = :me AND ended_at IS NULL
+""")
+_GIVE_BACK = text("""
+UPDATE workers SET coordinator_id = NULL WHERE coordinator_id = :me AND id = ANY(CAST(:idle AS bigint[]))
+""")
+_WANTING = text(f"""
+SELECT count(*) FROM coordinators WHERE ended_at IS NULL AND alive_until > {_NOW} AND busy_until > {_NOW}
+""")
+# Whose it was has ended, and so have all its requests.
+_FREE = f"""
+(w.coordinator_id IS NULL OR NOT EXISTS
+ (SELECT 1 FROM coordinators c WHERE c.id = w.coordinator_id AND (c.ended_at IS NULL OR c.busy_until > {_NOW})))
+"""
+_WORKERS = text(f"""
+SELECT w.id, coalesce(w.coordinator_id = CAST(:me AS bigint), false), {_FREE}
+  FROM workers w WHERE w.id = ANY(CAST(:workers AS bigint[])) ORDER BY w.id
+""")
+_TAKE = text(f"""
+UPDATE workers SET coordinator_id = CAST(:me AS bigint)
+ WHERE id IN (SELECT w.id FROM workers w WHERE w.id = ANY(CAST(:workers AS bigint[])) AND {_FREE}
+               ORDER BY w.id LIMIT :most FOR UPDATE OF w SKIP LOCKED)
+RETURNING id
+""")
+_DEAD = text(f"""
+WITH late AS MATERIALIZED (
+  SELECT id, coalesce(alive_until, 0) AS alive_until FROM coordinators
+   WHERE ended_at IS NULL AND id <> :me AND coalesce(alive_until, 0) < {_NOW}),
+judged AS MATERIALIZED (
+  SELECT id, alive_until, pg_try_advisory_xact_lock({_KEY}, CAST(id AS integer))
+         AND (alive_until = 0 OR alive_until - CAST(:alive AS double precision)
+                                 > CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)) AS proven
+    FROM late)
+SELECT id, proven FROM judged WHERE proven OR alive_until < {_NOW} - CAST(:frozen AS double precision)
+""")
+_BURY = text(f"""
+UPDATE coordinators SET ended_at = {_NOW}, busy_until = CASE WHEN CAST(:proven AS boolean) THEN 0 ELSE busy_until END
+ WHERE id = :dead AND ended_at IS NULL AND coalesce(alive_until, 0) < {_NOW}
+""")
+
+
+class PostgresHeart(Heart):
+    """The connection of a coordinator. It is opened once."""
+
+    def __init__(self, url: PostgresUrl, connection: "asyncpg.Connection", coordinator_id: int) -> None:
+        self.id = coordinator_id
+        self._url = url
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    def hear_loss(self, hear: Callable[[], object]) -> None:
+        """Have `hear` called at the moment when the connection is lost."""
+        self._connection.add_termination_listener(lambda _: hear())
+
+    async def beat(self, workers: Collection[int], idle: Collection[int], busy_seconds: float) -> Beat:
+        """Renew, give the `idle` workers back, and look around."""
+        values = {
+            **self._values,
+            "workers": list(workers),
+            "idle": list(idle),
+            "busy": busy_seconds,
+        }
+        return await self._transact(lambda tx: _beat(tx, values))
+
+    async def take(self, workers: Collection[int], most: int) -> frozenset[int]:
+        """Make up to `most` of `workers` that are free this coordinator's; return these."""
+        values = {"me": self.id, "workers": list(workers), "most": most}
+        return await self._transact(lambda tx: frozenset(worker for (worker,) in tx.rows(_TAKE, values)))
+
+    def bury(self, tx: Tx, now: float) -> int:
+        """Take back what the dead have left; return how many have just been found dead."""
+        buried = sum(tx.run(_BURY, {"dead": dead, "proven": proven}) for dead, proven in tx.rows(_DEAD, self._values))
+        take_back(tx, now, died=buried > 0)
+        condemn(tx, now)
+        if buried:
+            tx.announce()
+        return buried
+
+    async def close(self) -> None:
+        """Let go of the lock."""
+        self._connection.terminate()
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {"me": self.id, "alive": ALIVE_SECONDS, "frozen": FROZEN_SECONDS}
+
+    async def _transact(self, transaction: Callable[[Tx], T]) -> T:
+        try:
+            async with asyncio.timeout(BEAT_SECONDS), self._turn, self._connection.transaction():
+                value: T = await greenlet_spawn(transaction, PostgresTx(self._connection, 0))
+                return value
+        except (*AWAY, asyncpg.PostgresError) as error:
+            raise LostError(str(unreachable(self._url, error))) from error
+
+
+def _beat(tx: Tx, values: dict[str, Any]) -> Beat:
+    if not tx.run(_RENEW, values):
+        raise LostError("others have taken this coordinator for dead: it did not renew its row in time")
+    tx.run(_GIVE_BACK, values)
+    wanting = max(1, tx.value(_WANTING, {}))
+    found = tx.rows(_WORKERS, values)
+    return Beat(
+        frozenset(worker for worker, ours, _ in found if ours),
+        tuple(worker for worker, _, free in found if free),
+        -(-len(found) // wanting),
+        bool(tx.rows(_DEAD, values)),
+    )
+
+
+async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
+    """Become a coordinator. `old` is who this process was until that was lost: all its requests have ended.
+
+    Raises StoreError if the server cannot be reached.
+    """
+    connection = await connect(url, server_settings={"application_name": "distllm coordinator"})
+    try:
+        async with connection.transaction():
+            me = int(await connection.fetchval(_REGISTER, socket.gethostname(), os.getpid(), ALIVE_SECONDS))
+            await connection.execute(_LOCK, me)
+            if old is not None:
+                await connection.execute(_SUCCEED, old)
+                await connection.execute(_INHERIT, old, me)
+    except (*AWAY, asyncpg.PostgresError) as error:
+        connection.terminate()
+        raise unreachable(url, error) from error
+    return PostgresHeart(url, connection, me)
