@@ -59,8 +59,8 @@ class Recorder(sqlite3.Connection):
 class RecordingReader(SqliteReader):
     """Keeps each statement that was asked, with its values."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        super().__init__(path, connection)
         self.seen: dict[str, Any] = {}
 
     async def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
