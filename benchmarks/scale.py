@@ -264,7 +264,7 @@ async def _time_status(path: Path) -> tuple[float, float]:
             began = time.perf_counter()
             await reader.jobs()
             between = time.perf_counter()
-            await gather(reader, path, 1)
+            await gather(reader, 1)
             all_jobs.append(between - began)
             one_job.append(time.perf_counter() - between)
     return median(all_jobs), median(one_job)

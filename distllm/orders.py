@@ -10,7 +10,6 @@ from typing import Any
 from distllm.domain.errors import DistllmError, NoJobError
 from distllm.store.control import Room, cancel_some, go_on, pause, request_cancel, retry_some, retry_truncated
 from distllm.store.database import Database
-from distllm.store.locks import coordinator_pid
 from distllm.store.tx import Tx
 
 Record = dict[str, Any]
@@ -60,7 +59,7 @@ async def order_retry(database: Database, job_id: int, now: float, on_moved: OnM
     """Put what failed back to pending: job_id, again, left, coordinator."""
     _refuse_cancelled(await _job(database, job_id))
     again = await _in_steps(database, lambda tx: retry_some(tx, job_id, now), on_moved)
-    return _retried(database, job_id, Room(again, 0))
+    return await _retried(database, job_id, Room(again, 0))
 
 
 async def order_retry_truncated(
@@ -70,7 +69,7 @@ async def order_retry_truncated(
     job = await _job(database, job_id)
     _refuse_cancelled(job)
     names = next((group for group in aliases if job["model"] in group), ())
-    return _retried(database, job_id, await database.write(lambda tx: retry_truncated(tx, job_id, names, now)))
+    return await _retried(database, job_id, await database.write(lambda tx: retry_truncated(tx, job_id, names, now)))
 
 
 async def _job(database: Database, job_id: int) -> Record:
@@ -94,6 +93,6 @@ def _refuse_cancelled(job: Record) -> None:
         raise EndedError(f"job {job['job_id']} was cancelled: submit it again; what is answered is not asked anew")
 
 
-def _retried(database: Database, job_id: int, room: Room) -> Record:
-    live = coordinator_pid(database.path)
+async def _retried(database: Database, job_id: int, room: Room) -> Record:
+    live = await database.read.coordinator()
     return {"job_id": job_id, "again": room.again, "left": room.left, "coordinator": live}

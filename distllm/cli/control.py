@@ -9,6 +9,7 @@ from distllm.cli.screen import Ticker, out, print_json, safe
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoJobError
+from distllm.domain.places import DatabasePlace
 from distllm.domain.words import count
 from distllm.orders import OnMoved, Record, order_cancel, order_pause, order_retry, order_retry_truncated
 from distllm.store.database import Database, open_database
@@ -17,24 +18,24 @@ from distllm.store.reads import open_reader
 _now = Clock().now
 
 
-def pause_job(db: Path, job_id: int, as_json: bool) -> int:
+def pause_job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     """Lease nothing more of a job; what is in flight ends."""
     return asyncio.run(_pause(db, job_id, as_json))
 
 
-def cancel_job(db: Path, job_id: int, as_json: bool) -> int:
+def cancel_job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     """End a job now; what is answered is kept."""
     return asyncio.run(_cancel(db, job_id, as_json))
 
 
-def retry_job(db: Path, config: Path | None, job_id: int, *, truncated: bool, as_json: bool) -> int:
+def retry_job(db: DatabasePlace, config: Path | None, job_id: int, *, truncated: bool, as_json: bool) -> int:
     """Put what failed back to pending, or what was cut."""
     if truncated:
         return asyncio.run(_retry_truncated(db, Config.load(config), job_id, as_json))
     return asyncio.run(_retry(db, job_id, as_json))
 
 
-async def _pause(db: Path, job_id: int, as_json: bool) -> int:
+async def _pause(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         told = await order_pause(database, job_id, _now())
     return say_paused(told, as_json)
@@ -53,7 +54,7 @@ def say_paused(told: Record, as_json: bool) -> int:
     return 0
 
 
-async def _cancel(db: Path, job_id: int, as_json: bool) -> int:
+async def _cancel(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         with _moving("cancelled") as on_moved:
             told = await order_cancel(database, job_id, _now(), on_moved)
@@ -70,7 +71,7 @@ def say_cancelled(told: Record, as_json: bool) -> int:
     return 0
 
 
-async def _retry(db: Path, job_id: int, as_json: bool) -> int:
+async def _retry(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         with _moving("put back") as on_moved:
             told = await order_retry(database, job_id, _now(), on_moved)
@@ -88,7 +89,7 @@ def say_retried(told: Record, as_json: bool) -> int:
     return 0
 
 
-async def _retry_truncated(db: Path, config: Config, job_id: int, as_json: bool) -> int:
+async def _retry_truncated(db: DatabasePlace, config: Config, job_id: int, as_json: bool) -> int:
     async with _database(db, job_id) as database:
         told = await order_retry_truncated(database, job_id, config.aliases(), _now())
     return say_retried_truncated(told, as_json)
@@ -110,7 +111,7 @@ def say_retried_truncated(told: Record, as_json: bool) -> int:
 
 
 @asynccontextmanager
-async def _database(db: Path, job_id: int) -> AsyncIterator[Database]:
+async def _database(db: DatabasePlace, job_id: int) -> AsyncIterator[Database]:
     """A database that exists and has the job, opened for writing."""
     async with open_reader(db) as reader:
         if await reader.job(job_id) is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distllm.cli.screen import Ticker, err, let_go, out, safe
 from distllm.domain.errors import UsageError
+from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.domain.words import count, number
 from distllm.export.csv import LONGEST_IN_EXCEL
 from distllm.export.formats import Format, format_of, written
@@ -22,7 +23,7 @@ EXIT_INTERRUPTED = 130
 _OF_THE_DATABASE = ("", "-wal", "-shm", "-journal", "-writer", "-coordinator")
 
 
-def export_job(db: Path, job_id: int, form: Format | None, wide: bool, output: Path | None) -> int:
+def export_job(db: DatabasePlace, job_id: int, form: Format | None, wide: bool, output: Path | None) -> int:
     """Write a job's answers to a file or to standard output."""
     if output == Path("-"):
         output = None
@@ -59,14 +60,16 @@ def _format(form: Format | None, output: Path | None) -> Format:
     return wanted
 
 
-def _not_the_database(db: Path, output: Path) -> None:
+def _not_the_database(db: DatabasePlace, output: Path) -> None:
     """The database is one wrong word away from being replaced by a list of its answers."""
+    if isinstance(db, PostgresUrl):
+        return
     target, base = output.resolve(), db.resolve()
     if target.parent == base.parent and target.name in {base.name + suffix for suffix in _OF_THE_DATABASE}:
         raise UsageError(f"{output} belongs to the database: name another file")
 
 
-async def _export(db: Path, job_id: int, form: Format, wide: bool, output: Path | None) -> int:
+async def _export(db: DatabasePlace, job_id: int, form: Format, wide: bool, output: Path | None) -> int:
     ticker = Ticker()
     if output is not None:
         _stop_on_signals()

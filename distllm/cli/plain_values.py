@@ -48,6 +48,8 @@ def _plain(value: Any, parameter: Any) -> Any:
     info = parameter.type_descriptor.parameter_info
     if isinstance(wanted, type) and issubclass(wanted, Enum | Path) and isinstance(value, wanted):
         return value
+    if wanted is str and isinstance(value, str):
+        return value
     if wanted is Path and isinstance(value, str) and value and not (info.exists or info.readable or info.resolve_path):
         return Path(value)
     if wanted is int and isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS:

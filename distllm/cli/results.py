@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -11,18 +10,19 @@ from rich.text import Text
 
 from distllm.cli.screen import out, safe
 from distllm.domain.errors import NoJobError, UsageError
+from distllm.domain.places import DatabasePlace
 from distllm.insights import OwnPrompt, Paper, own_prompts, papers
 from distllm.store.reads import Reader, open_reader
 
 _LONGEST_HEADING = 72
 
 
-def show_results(db: Path, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
+def show_results(db: DatabasePlace, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
     """Print the answers of a job, document by document."""
     return asyncio.run(_results(db, job_id, document, prompt, as_json))
 
 
-async def _results(db: Path, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
+async def _results(db: DatabasePlace, job_id: int, document: str | None, prompt: str | None, as_json: bool) -> int:
     async with open_reader(db) as reader:
         if await reader.job(job_id) is None:
             raise NoJobError(job_id)

@@ -10,15 +10,16 @@ from distllm.compose.fleet import open_fleet
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.errors import NoJobError
+from distllm.domain.places import DatabasePlace
 from distllm.store.reads import open_reader
 
 
-def resume_jobs(db: Path, config: Path | None, jobs: list[int], as_json: bool) -> int:
+def resume_jobs(db: DatabasePlace, config: Path | None, jobs: list[int], as_json: bool) -> int:
     """Go on with `jobs`, or with all that are unfinished; return the exit code."""
     return asyncio.run(_resume(db, Config.load(config), jobs, as_json))
 
 
-async def _resume(db: Path, config: Config, jobs: list[int], as_json: bool) -> int:
+async def _resume(db: DatabasePlace, config: Config, jobs: list[int], as_json: bool) -> int:
     async with open_reader(db) as reader:
         for job_id in jobs:
             if await reader.job(job_id) is None:
@@ -28,7 +29,7 @@ async def _resume(db: Path, config: Config, jobs: list[int], as_json: bool) -> i
         wanted = sorted(unfinished.intersection(jobs) if jobs else unfinished)
         if not wanted:
             if as_json:
-                print_json([(await gather(reader, db, job_id)).facts() for job_id in jobs])
+                print_json([(await gather(reader, job_id)).facts() for job_id in jobs])
             else:
                 out.print(_nothing_to_do(paused) if not jobs else "These jobs have ended: see `distllm status`.")
             return 0

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from distllm import __version__
 from distllm.cli.plain_values import take_plain_values
 from distllm.domain.errors import UsageError
-from distllm.domain.paths import no_address
+from distllm.domain.places import DatabasePlace, place_of
 
 ORDER = (
     *("submit", "status", "resume", "pause", "cancel", "retry"),
@@ -73,7 +73,7 @@ class Level(StrEnum):
 class Context:
     """What the options before the command say."""
 
-    db = Path("distllm.db")
+    db: DatabasePlace = Path("distllm.db")
     config: Path | None = None
     server: str | None = None
 
@@ -99,8 +99,8 @@ def _show_version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     db: Annotated[
-        Path, typer.Option(metavar="PATH", envvar="DISTLLM_DB", readable=False, help="The database file.")
-    ] = Path("distllm.db"),
+        str, typer.Option(metavar="PLACE", envvar="DISTLLM_DB", help="The database: a file, or postgresql://…")
+    ] = "distllm.db",
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", envvar="DISTLLM_CONFIG", readable=False, help="The configuration file."),
@@ -121,7 +121,7 @@ def _options(
     from distllm.cli.logs import log_to_stderr
 
     log_to_stderr(log_level.value)
-    given.db, given.config, given.server = no_address(db), config, None
+    given.db, given.config, given.server = place_of(db), config, None
     if server is not None:
         if context.invoked_subcommand not in FAR:
             raise UsageError(

@@ -16,9 +16,9 @@ from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, Event, Leased, Noticed, TriedInVain, WorkerChanged
 from distllm.domain.hours import Hours
+from distllm.domain.places import DatabasePlace
 from distllm.domain.words import count, number
 from distllm.insights import progress
-from distllm.service.token import token_file
 
 TOKEN = "DISTLLM_TOKEN"
 EVERY_SECONDS = 0.5
@@ -34,13 +34,13 @@ class Listen:
     names: Sequence[str]
 
 
-def serve_jobs(db: Path, config: Path | None, at: Listen, hours: str | None, as_json: bool) -> int:
+def serve_jobs(db: DatabasePlace, config: Path | None, at: Listen, hours: str | None, as_json: bool) -> int:
     """Work whatever is submitted until told to stop; return the exit code."""
     settings, kept = Config.load(config), None if hours is None else Hours.parse(hours)
     return asyncio.run(_serve(db, settings, at, kept, as_json))
 
 
-async def _serve(db: Path, config: Config, at: Listen, hours: Hours | None, as_json: bool) -> int:
+async def _serve(db: DatabasePlace, config: Config, at: Listen, hours: Hours | None, as_json: bool) -> int:
     ticker = Ticker()
     places: list[Place] = []
 
@@ -69,11 +69,13 @@ async def _serve(db: Path, config: Config, at: Listen, hours: Hours | None, as_j
     return 0
 
 
-def _say_where(db: Path, service: Service, place: Place, hours: Hours | None, ticker: Ticker, as_json: bool) -> None:
+def _say_where(
+    db: DatabasePlace, service: Service, place: Place, hours: Hours | None, ticker: Ticker, as_json: bool
+) -> None:
     if place.new_token:
-        ticker.say(f"whoever comes needs this token, kept in {token_file(db)}: {place.token}")
+        ticker.say(f"whoever comes needs this token, kept in {place.kept}: {place.token}")
     elif place.token is not None:
-        ticker.say(f"whoever comes needs the token {'in ' + str(token_file(db)) if place.kept else f'of {TOKEN}'}")
+        ticker.say(f"whoever comes needs the token {f'of {TOKEN}' if place.kept is None else f'in {place.kept}'}")
     if service.fleet.notice is not None:
         ticker.say(service.fleet.notice)
     if as_json:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distllm.cli.screen import out, tell
@@ -16,6 +15,7 @@ from distllm.cli.status_view import (
     worker_errors,
     workers_table,
 )
+from distllm.domain.places import DatabasePlace
 from distllm.store.reads import Reader, open_reader
 from distllm.store.served import served
 
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
     from distllm.insights import JobNow, Rest
 
 
-def show_jobs(db: Path, as_json: bool) -> int:
+def show_jobs(db: DatabasePlace, as_json: bool) -> int:
     """Print a line for each job."""
     return asyncio.run(_jobs(db, as_json))
 
 
-def show_job(db: Path, job_id: int, as_json: bool) -> int:
+def show_job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     """Print where one job stands."""
     return asyncio.run(_job(db, job_id, as_json))
 
 
-async def _jobs(db: Path, as_json: bool) -> int:
+async def _jobs(db: DatabasePlace, as_json: bool) -> int:
     async with open_reader(db) as reader:
         jobs = await reader.jobs()
+        # Without a service nobody has hours, and the list costs no more than it must.
+        waits = served(db) is not None and any(job["finished_at"] is None for job in jobs)
+        rest = await rest_of(reader) if waits and not as_json else None
     if as_json:
         out.print(json.dumps(jobs), soft_wrap=True)
     elif jobs:
         out.print(jobs_table(jobs))
-        # Without a service nobody has hours, and the list costs no more than it must.
-        rest = rest_of(db) if served(db) is not None and any(job["finished_at"] is None for job in jobs) else None
         if rest is not None:
             tell(f"The coordinator is {rest_line(rest)}.", hang=0)
     else:
@@ -49,16 +50,16 @@ async def _jobs(db: Path, as_json: bool) -> int:
     return 0
 
 
-def rest_of(db: Path) -> "Rest | None":
+async def rest_of(reader: Reader) -> "Rest | None":
     """Whether the coordinator rests now."""
     from distllm.insights import resting
 
-    return resting(db, time.time())
+    return await resting(reader, time.time())
 
 
-async def _job(db: Path, job_id: int, as_json: bool) -> int:
+async def _job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     async with open_reader(db) as reader:
-        now = await gather(reader, db, job_id)
+        now = await gather(reader, job_id)
     if as_json:
         out.print(json.dumps(now.facts()), soft_wrap=True)
     else:
@@ -78,9 +79,9 @@ def show(now: "JobNow") -> None:
             tell(line.plain, hang=13)
 
 
-async def gather(reader: Reader, db: Path, job_id: int) -> "JobNow":
+async def gather(reader: Reader, job_id: int) -> "JobNow":
     """Read where a job stands. Raises UsageError if there is none."""
     # The list of all jobs, which is looked at most, needs none of it.
     from distllm.insights import job_now
 
-    return await job_now(reader, db, job_id, time.time())
+    return await job_now(reader, job_id, time.time())

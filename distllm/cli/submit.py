@@ -16,6 +16,7 @@ from distllm.config import Config, preset_folders
 from distllm.documents import Source, copied_stdin, find_files
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
+from distllm.domain.places import DatabasePlace
 from distllm.domain.words import count, number, span
 from distllm.presets import Preset, load_preset, preset_of_prompts
 from distllm.scratch import scratch_folder
@@ -44,7 +45,7 @@ class Submission:
     as_json: bool
 
 
-def submit_job(db: Path, config: Path | None, given: Submission) -> int:
+def submit_job(db: DatabasePlace, config: Path | None, given: Submission) -> int:
     """Store a job, and run it unless it is to be detached; return the exit code."""
     given = with_job_file(given)
     if not given.paths:
@@ -90,7 +91,7 @@ def preset_of(given: Submission) -> Preset:
     raise UsageError("nothing to ask: give --preset NAME (research, summary, analysis), --prompt TEXT or --job FILE")
 
 
-async def _submit(db: Path, config: Config, preset: Preset, given: Submission, sources: list[Source]) -> int:
+async def _submit(db: DatabasePlace, config: Config, preset: Preset, given: Submission, sources: list[Source]) -> int:
     ticker = Ticker()
     clock = Clock()
     async with open_fleet(config) as fleet:
@@ -147,14 +148,15 @@ def _steps(ticker: Ticker) -> Iterator[Callable[[int, int, str], None]]:
         ticker.clear()
 
 
-async def _rehearse(db: Path, request: "Request", fleet: "Fleet", ticker: Ticker, *, as_json: bool) -> int:
+async def _rehearse(db: DatabasePlace, request: "Request", fleet: "Fleet", ticker: Ticker, *, as_json: bool) -> int:
     """Print what the job would be; no database is made for that."""
     from distllm.compose.run import inquiries
     from distllm.intake import plan
     from distllm.store.database import open_database
+    from distllm.store.reads import is_made
 
     with scratch_folder() as folder:
-        async with open_database(db if db.exists() else folder / "none.db") as database:
+        async with open_database(db if await is_made(db) else folder / "none.db") as database:
             with _steps(ticker) as on_step:
                 found = await plan(
                     database,

@@ -6,7 +6,6 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.live import Live
@@ -14,8 +13,8 @@ from rich.live import Live
 from distllm.cli.screen import PLAIN_LINE_EVERY_SECONDS, out, safe
 from distllm.cli.status import gather, rest_of, show
 from distllm.cli.watch_view import job_screen, jobs_screen
+from distllm.domain.places import DatabasePlace
 from distllm.domain.words import number, span, state_of
-from distllm.store.locks import coordinator_pid
 from distllm.store.reads import open_reader
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ Changes = Callable[[], Awaitable[int]]
 """A number that differs once anything has changed."""
 
 
-def watch_jobs(db: Path, as_json: bool) -> int:
+def watch_jobs(db: DatabasePlace, as_json: bool) -> int:
     """Show all jobs until interrupted: new ones may come."""
     return until_interrupted(_watch_jobs(db, as_json))
 
 
-def watch_job(db: Path, job_id: int, as_json: bool) -> int:
+def watch_job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     """Show one job until it has ended."""
     return until_interrupted(_watch_job(db, job_id, as_json))
 
@@ -62,18 +61,18 @@ def until_interrupted(watching: Awaitable[int]) -> int:
         return EXIT_INTERRUPTED
 
 
-async def _watch_jobs(db: Path, as_json: bool) -> int:
+async def _watch_jobs(db: DatabasePlace, as_json: bool) -> int:
     async with open_reader(db) as reader:
 
         async def look() -> JobsNow:
-            return await reader.jobs(), coordinator_pid(db), rest_of(db)
+            return await reader.jobs(), await reader.coordinator(), await rest_of(reader)
 
         return await keep_showing_jobs(reader.changes, look, as_json)
 
 
-async def _watch_job(db: Path, job_id: int, as_json: bool) -> int:
+async def _watch_job(db: DatabasePlace, job_id: int, as_json: bool) -> int:
     async with open_reader(db) as reader:
-        return await keep_showing_job(reader.changes, lambda: gather(reader, db, job_id), as_json)
+        return await keep_showing_job(reader.changes, lambda: gather(reader, job_id), as_json)
 
 
 async def keep_showing_jobs(changes: Changes, look: Callable[[], Awaitable[JobsNow]], as_json: bool) -> int:

@@ -75,7 +75,7 @@ async def _report(
         if as_json is None:
             await _summarise(reader, now, bad)
         else:
-            facts.append((await gather(reader, database.path, job_id)).facts())
+            facts.append((await gather(reader, job_id)).facts())
     if as_json is not None:
         print_json(as_json(facts))
     if unfinished and interrupted:
@@ -106,7 +106,7 @@ def _tell(event: Event, ticker: Ticker) -> None:
 async def _watch(database: Database, jobs: Collection[int], run: Run, ticker: Ticker) -> None:
     while True:
         states = [await progress(database.read, job_id, time.time()) for job_id in jobs]
-        rest = resting(database.path, time.time())
+        rest = await resting(database.read, time.time())
         ticker.show(_line([state for state in states if state is not None], run.interrupted, rest))
         await asyncio.sleep(EVERY_SECONDS)
 

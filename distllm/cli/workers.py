@@ -17,8 +17,9 @@ from distllm.compose.roster import Record, learnt_of, roster, seen_models
 from distllm.config import Config
 from distllm.domain.errors import UsageError
 from distllm.domain.models import Health, WorkerType
+from distllm.domain.places import DatabasePlace
 from distllm.domain.words import number, span
-from distllm.store.reads import Reader, open_reader
+from distllm.store.reads import Reader, is_made, open_reader
 from distllm.workers.remedies import remedy_for
 
 EXIT_SOME = 1
@@ -27,7 +28,7 @@ EXIT_NONE = 4
 _NOBODY = "No worker is configured: `distllm workers scan` looks for servers, `distllm workers add` names one."
 
 
-def list_workers(db: Path, config: Path | None, as_json: bool) -> int:
+def list_workers(db: DatabasePlace, config: Path | None, as_json: bool) -> int:
     """Print the workers that are configured, and what the database knows of them; nobody is contacted."""
     return say_workers(asyncio.run(_known(db, Config.load(config))), as_json)
 
@@ -63,15 +64,15 @@ def _load(row: Record) -> str:
     return "" if row["load_seconds"] is None else span(row["load_seconds"])
 
 
-async def _known(db: Path, config: Config) -> list[Record]:
+async def _known(db: DatabasePlace, config: Config) -> list[Record]:
     async with _reader(db) as reader:
         return await roster(config, reader)
 
 
 @asynccontextmanager
-async def _reader(db: Path) -> AsyncIterator[Reader | None]:
+async def _reader(db: DatabasePlace) -> AsyncIterator[Reader | None]:
     """The database, None while there is none."""
-    if not db.exists():
+    if not await is_made(db):
         yield None
         return
     async with open_reader(db) as reader:
@@ -103,7 +104,7 @@ def _health(row: Record) -> str:
     return {None: "never seen", True: "healthy", False: "not healthy"}[row["healthy"]]
 
 
-def check_now(db: Path, config: Path | None, names: list[str], generate: bool, as_json: bool) -> int:
+def check_now(db: DatabasePlace, config: Path | None, names: list[str], generate: bool, as_json: bool) -> int:
     """Ask the workers now how they are. 4 if none can be used, 1 if some cannot."""
     settings = Config.load(config)
     there = [worker.id for worker in settings.workers] or [WorkerType.EMBEDDED.value]
@@ -120,7 +121,7 @@ def check_now(db: Path, config: Path | None, names: list[str], generate: bool, a
 
 
 async def _check(
-    db: Path, config: Config, names: list[str], generate: bool, as_json: bool
+    db: DatabasePlace, config: Config, names: list[str], generate: bool, as_json: bool
 ) -> list[tuple[Checked, Record]]:
     """What each worker says now, with what was measured of it before."""
     found = []

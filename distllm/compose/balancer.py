@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import takewhile
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from distllm.compose.run import Run, known_weights
 from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed, WorkerChanged, to_all
-from distllm.domain.paths import no_address
+from distllm.domain.places import place_of
 from distllm.insights import progress
 from distllm.metrics import Figures, Metrics
 from distllm.presets.preset import MAX_TOKENS, TEMPERATURE
@@ -51,7 +50,7 @@ class LoadBalancer:
 
     def __init__(self, config: Config | None = None, *, db: str | os.PathLike[str] | None = None) -> None:
         self._config = Config.load() if config is None else config
-        self._db = None if db is None else no_address(Path(db))
+        self._db = None if db is None else place_of(os.fspath(db))
         self._clock = Clock()
         self._metrics = Metrics()
         self._exit = AsyncExitStack()
@@ -61,10 +60,10 @@ class LoadBalancer:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             fleet = await stack.enter_async_context(open_fleet(self._config))
-            path = self._db
-            if path is None:
-                path = stack.enter_context(scratch_folder()) / "batch.db"
-            database = await stack.enter_async_context(open_database(path))
+            place = self._db
+            if place is None:
+                place = stack.enter_context(scratch_folder()) / "batch.db"
+            database = await stack.enter_async_context(open_database(place))
             stack.push_async_callback(self._stop)
             self._exit = stack.pop_all()
         if fleet.notice is not None:

@@ -5,8 +5,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError
 from distllm.domain.events import Answered, Event, Leased, Listener, Noticed, TriedInVain, WorkerChanged, to_all
 from distllm.domain.hours import Hours
+from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.intake import build
 from distllm.service import Desk, Guard, make_app
 from distllm.service.api import api_room
@@ -38,11 +39,10 @@ from distllm.service.metrics import metrics_room
 from distllm.service.openai import Clerk, openai_room
 from distllm.service.page import page_rooms
 from distllm.service.pulse import Pulse
-from distllm.service.token import checked, kept_token
+from distllm.service.token import checked, kept_token, token_file
 from distllm.store.database import Database, open_database
-from distllm.store.locks import service_lock
 from distllm.store.reads import open_reader
-from distllm.store.served import Served, announce, withdraw
+from distllm.store.served import Served, alone, announced
 
 LOOKS_LAST_SECONDS = 15.0
 """How long what workers said of themselves holds for those who submit."""
@@ -57,28 +57,32 @@ logger = logging.getLogger("distllm.service")
 class Place:
     """Where a service listens, and the token that it wants of those who come.
 
-    The token may be `kept` beside the database, and be new there. `names` are what others call this machine.
+    The token may be `kept` in a file beside the database, and be new there. `names` are what others call this machine.
     """
 
     host: str
     port: int
     token: str | None
     names: Sequence[str] = ()
-    kept: bool = False
+    kept: Path | None = None
     new_token: bool = False
 
     @classmethod
-    def of(cls, db: Path, host: str, port: int, given: str | None, names: Sequence[str] = ()) -> "Place":
+    def of(cls, db: DatabasePlace, host: str, port: int, given: str | None, names: Sequence[str] = ()) -> "Place":
         """A place whose token is `given`, or kept beside the database where others than this machine can come.
 
-        Raises DistllmError where a token is no good, or cannot be kept.
+        Raises DistllmError where a token is no good, or cannot be kept, as beside a database on a server.
         """
         if given:
             return cls(host, port, checked(given, "DISTLLM_TOKEN"), names)
         if is_loopback(host):
             return cls(host, port, None, names)
+        if isinstance(db, PostgresUrl):
+            raise DistllmError(
+                f"others can come to {host}, and no token is kept beside {db}: give one as DISTLLM_TOKEN"
+            )
         token, new = kept_token(db)
-        return cls(host, port, token, names, kept=True, new_token=new)
+        return cls(host, port, token, names, kept=token_file(db), new_token=new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    db: Path, config: Config, place: Callable[[], Place], hours: Hours | None, listener: Listener, clock: Clock
+    db: DatabasePlace, config: Config, place: Callable[[], Place], hours: Hours | None, listener: Listener, clock: Clock
 ) -> AsyncIterator[Service]:
     """Open a database to all who come, until the end of the block; in the block, have its `run` work.
 
@@ -102,7 +106,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(db))
-        stack.enter_context(_alone(db))
+        stack.enter_context(alone(db))
         where = place()
         fleet = await stack.enter_async_context(open_fleet(config))
         documents = await stack.enter_async_context(DocumentReader())
@@ -128,24 +132,10 @@ async def serving(
         desk = _desk(apart, config, fleet, documents, hub, run, hours, clock)
         url = await _listen(stack, make_app(desk, Guard(where.host, where.token, where.names), rooms), where)
         stack.callback(hub.close)
-        announce(db, Served(os.getpid(), url, None if hours is None else str(hours)))
-        stack.callback(withdraw, db)
+        stack.enter_context(announced(db, Served(os.getpid(), url, None if hours is None else str(hours))))
         for task in (Pulse(apart.read, hub).run(), Clerk(desk).run(), _finish_begun(database, fleet, clock)):
             stack.push_async_callback(_end, asyncio.create_task(task))
         yield Service(url, database, fleet, run, hub)
-
-
-@contextmanager
-def _alone(db: Path) -> Iterator[None]:
-    lock = service_lock(db)
-    if not lock.try_acquire():
-        raise DistllmError(
-            f"process {lock.holder()} serves {db} already: stop that one first, or name another database"
-        )
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _desk(

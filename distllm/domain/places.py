@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-_SCHEME = re.compile(r"postgres(ql)?://")
+from distllm.domain.errors import UsageError
+
+_POSTGRES = re.compile(r"postgres(ql)?://")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#\[\]:]*(?:\[[^@/?#\[\]]*\])?(?::\d*)?(?:/[^@/?#]*)?(?:\?[^#]*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +31,28 @@ DatabasePlace = Path | PostgresUrl
 
 
 def place_of(text: str) -> DatabasePlace:
-    """What `--db` names: a URL that begins with `postgresql://`, or else a file."""
-    return PostgresUrl(text) if _SCHEME.match(text) else Path(text)
+    """What `--db` names: a URL that begins with `postgresql://`, or else a file.
+
+    Raises UsageError for other addresses, and for a URL that nobody understands; neither is repeated in the error,
+    since it may hold a password.
+    """
+    if _POSTGRES.match(text):
+        if not _URL.fullmatch(text) or not text.isprintable():
+            raise UsageError(
+                "the URL of the database is not of the form postgresql://USER:PASSWORD@HOST:PORT/NAME: "
+                "write what is special in a password as %XX, such as %40 for @"
+            )
+        return PostgresUrl(text)
+    if _ADDRESS.match(text):
+        raise UsageError(
+            "the database is at an address of another kind: give a path, such as papers.db, "
+            "or a text that begins with postgresql://"
+        )
+    return Path(text)
+
+
+def file_of(place: DatabasePlace) -> Path:
+    """The file of a database. Raises UsageError where it is on a server."""
+    if isinstance(place, PostgresUrl):
+        raise UsageError(f"this can be done with a database in a file, not with {place}")
+    return place

@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 from distllm.balancer.forecast import Seen, Speed, Work, forecast
 from distllm.domain.errors import NoJobError
 from distllm.domain.hours import Hours
 from distllm.domain.models import StoredRequest
-from distllm.store.locks import coordinator_pid
 from distllm.store.reads import Reader, Record
 from distllm.store.served import served
 
@@ -170,21 +168,21 @@ class Reading:
         }
 
 
-def resting(path: Path, now: float) -> Rest | None:
-    """Whether the coordinator of the database at `path` is outside of its working hours."""
-    told = served(path)
-    if told is None or told.hours is None or coordinator_pid(path) != told.pid:
+async def resting(reader: Reader, now: float) -> Rest | None:
+    """Whether the coordinator of a database is outside of its working hours."""
+    told = served(reader.place)
+    if told is None or told.hours is None or await reader.coordinator() != told.pid:
         return None
     hours = Hours.parse(told.hours)
     return None if hours.are_now(now) else Rest(told.hours, hours.next_begin(now))
 
 
-async def job_now(reader: Reader, path: Path, job_id: int, now: float) -> JobNow:
-    """Where a job of the database at `path` stands. Raises NoJobError if there is none."""
+async def job_now(reader: Reader, job_id: int, now: float) -> JobNow:
+    """Where a job stands. Raises NoJobError if there is none."""
     job = await reader.job(job_id)
     if job is None:
         raise NoJobError(job_id)
-    live = coordinator_pid(path)
+    live = await reader.coordinator()
     return JobNow(
         job,
         await reading(reader, job_id),
@@ -193,7 +191,7 @@ async def job_now(reader: Reader, path: Path, job_id: int, now: float) -> JobNow
         await reader.unreadable(job_id),
         await reader.failures(job_id, NEWEST_FAILURES),
         await reader.workers(),
-        resting(path, now) if job["finished_at"] is None else None,
+        await resting(reader, now) if job["finished_at"] is None else None,
     )
 
 

@@ -15,7 +15,6 @@ from distllm.service.openapi import openapi
 from distllm.service.room import Room
 from distllm.service.stream import stream_events
 from distllm.service.submitting import KEY, KEY_HEADER, submit
-from distllm.store.locks import coordinator_pid
 
 PREFIX = "/api/v1"
 
@@ -23,12 +22,12 @@ PREFIX = "/api/v1"
 async def show_service(request: web.Request) -> web.Response:
     """The service itself."""
     desk = desk_of(request)
-    rests = resting(desk.database.path, desk.clock.now())
+    rests = await resting(desk.database.read, desk.clock.now())
     facts = {
         "version": desk.version,
         "pid": os.getpid(),
         "coordinating": desk.coordinating(),
-        "coordinator": coordinator_pid(desk.database.path),
+        "coordinator": await desk.database.read.coordinator(),
         "stopping": desk.leaving(),
         "hours": desk.hours,
         "rests_until": None if rests is None else rests.until.isoformat(),

@@ -59,7 +59,7 @@ class Glances:
         changes = await self._database.read.changes()
         if kept is not None and kept.changes == changes and self._clock.ticks() - kept.at < KEPT_SECONDS:
             return kept.text
-        found = await job_now(self._database.read, self._database.path, job_id, self._clock.now())
+        found = await job_now(self._database.read, job_id, self._clock.now())
         text = Job.model_validate(found.facts()).model_dump_json()
         self._kept.pop(job_id, None)
         self._kept[job_id] = _Glance(changes, self._clock.ticks(), text)

@@ -7,7 +7,6 @@ from aiohttp import web
 from distllm.domain.errors import DistllmError
 from distllm.service.desk import DESK, Desk
 from distllm.service.room import Room
-from distllm.store.locks import coordinator_pid
 
 PREFIX = "/health"
 WRITE_SECONDS = 2.0
@@ -29,7 +28,7 @@ class Readiness:
         """200 if all is well, else 503; each part is told."""
         desk = request.app[DESK]
         database = await self._database(desk)
-        coordinator = coordinator_pid(desk.database.path)
+        coordinator = await desk.database.read.coordinator()
         ready = database == "writable" and coordinator is not None and not desk.leaving()
         facts = {
             "status": "ready" if ready else "not ready",

@@ -7,6 +7,7 @@ import sqlite3
 from distllm.service.hub import Hub
 from distllm.store.pages import lively_jobs
 from distllm.store.reads import Reader, Record
+from distllm.store.tx import StoreError
 
 EVERY_SECONDS = 0.5
 
@@ -28,7 +29,7 @@ class Pulse:
         while True:
             try:
                 await self.step()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StoreError) as error:
                 logger.error("what jobs do is not told for now: %s", error)
             await asyncio.sleep(EVERY_SECONDS)
 

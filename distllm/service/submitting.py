@@ -42,7 +42,7 @@ async def submit(request: web.Request) -> web.Response:
             created = await make_job(desk, parsed(form.fields["request"], Submission), form.files, key)
     else:
         created = await make_job(desk, await body_of(request, Submission), [], key)
-    now = await job_now(desk.database.read, desk.database.path, created.job_id, desk.clock.now())
+    now = await job_now(desk.database.read, created.job_id, desk.clock.now())
     facts = now.facts() | {"known": created.known}
     return told(Submitted, facts, 200 if created.known else 201, Location=f"/api/v1/jobs/{created.job_id}")
 

@@ -210,6 +210,13 @@ def found(path: Path) -> str:
     return f"{path.resolve().as_uri()}?mode=ro"
 
 
+async def is_made(place: DatabasePlace) -> bool:
+    """Whether there is a database; one of a server that has no table yet is none."""
+    if isinstance(place, PostgresUrl):
+        return await postgres("postgres_schema").server_revision(place) is not None
+    return place.exists()
+
+
 @asynccontextmanager
 async def open_reader(place: DatabasePlace) -> AsyncIterator[Reader]:
     """Open a database to read it. It is never created: a missing one is an error of one line."""

@@ -35,7 +35,7 @@ from tests.fakes.server import FakeServer
         (["submit", "papers", "--promt", "Why?"], 2, "--prompt"),
         (["--config", "gone.json", "submit", "papers", "--prompt", "Why?"], 2, "gone.json"),
         (["--db", "no/such/folder/d.db", "submit", "papers", "--prompt", "Why?"], 1, "no/such/folder does not exist"),
-        (["--db", "postgresql://me:secret@studio/d", "status"], 2, "not a postgresql address"),
+        (["--db", "mysql://me:secret@studio/d", "status"], 2, "an address of another kind"),
         (["submitt"], 2, "submitt"),
         (["--loglevel", "DEBUG", "status"], 2, "--log-level"),
         (["--log-level", "LOUD", "status"], 2, "LOUD"),

@@ -38,7 +38,7 @@ def made(coercion: Any, parameter: Any, value: Any) -> tuple[type, Any] | str:
         ("submit", "paths", [None, ("a", "-"), ("",)]),
         ("submit", "model", [None, "m", ""]),
         ("export", "output_format", [None, "csv", "CSV", "pdf"]),
-        ("", "db", [Path("a.db"), "a.db", "", "-", ".", "a/../b.db"]),
+        ("", "db", ["a.db", "", "-", ".", "a/../b.db"]),
         ("", "config", [None, "workers.json", ""]),
         ("", "log_level", [Level.INFO, "info", "DEBUG", "loud"]),
     ],

@@ -19,7 +19,7 @@ async def test_a_job_has_the_facts_that_the_command_prints(house: House, server:
     await house.submit("A paper.", "Another.", "", max_tokens=50)
     told = await house.until_ended(1)
     database = house.service.database
-    facts = (await job_now(database.read, database.place, 1, time.time())).facts()
+    facts = (await job_now(database.read, 1, time.time())).facts()
     assert told == json.loads(json.dumps(facts))
     assert told | {"files": 3, "unreadable": 1, "done": 2} == told
     assert told["not_read"] == [{"document": "2.txt", "problem": "is empty"}]

@@ -43,7 +43,7 @@ async def show_job(request: web.Request) -> web.Response:
     """Where a job stands, what failed, and its documents by its questions."""
     desk, query, job_id = desk_of(request), query_of(request, GridQuery), job_of(request)
     read = desk.database.read
-    now = await job_now(read, desk.database.path, job_id, desk.clock.now())
+    now = await job_now(read, job_id, desk.clock.now())
     shown: dict[str, Any] = {"now": now, "job": now.job, "facts": facts_in_words(now), "query": query}
     if now.job["files"]:
         return page(request, "job.html", **shown, **await _grid(desk, job_id, query))

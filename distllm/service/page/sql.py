@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from distllm.domain.errors import DistllmError
+from distllm.domain.places import file_of
 from distllm.service.endpoint import desk_of, query_of
 from distllm.service.models import Query
 from distllm.service.page.rendering import page
@@ -58,7 +59,7 @@ class SqlBox:
         found, problem, status = None, None, 200
         if sql.strip():
             try:
-                found = await self._run(desk.database.path, sql)
+                found = await self._run(file_of(desk.database.place), sql)
             except DistllmError as error:
                 problem, status = str(error), 422
         values: dict[str, Any] = {"sql": sql, "found": found, "problem": problem}
