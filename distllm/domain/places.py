@@ -3,15 +3,14 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from distllm.domain.errors import UsageError
 
 _POSTGRES = re.compile(r"postgres(ql)?://")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_URL = re.compile(
-    r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@/?#\[\]:]*(?:\[[^@/?#\[\]]*\])?(?::\d*)?(?:/[^@/?#]*)?(?:\?[^#]*)?"
-)
+_HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^@/?#\[\]:,]*)(?::\d*)?"
+_URL = re.compile(rf"postgres(?:ql)?://(?:[^@/?#]*@)?{_HOST}(?:,{_HOST})*(?:/[^@/?#]*)?(?:\?[^#]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,11 @@ class PostgresUrl:
         host = parts.netloc.rpartition("@")[2]
         user = parts.username
         return f"postgresql://{user + '@' if user else ''}{host}{parts.path}"
+
+    @property
+    def database(self) -> str:
+        """The name of the database on its server; empty where the server's default is meant."""
+        return unquote(urlsplit(self.secret).path.removeprefix("/"))
 
 
 DatabasePlace = Path | PostgresUrl

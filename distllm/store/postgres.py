@@ -5,7 +5,9 @@ event loop's other work, and gives the loop back wherever the server is waited f
 """
 
 import asyncio
+import os
 import re
+import shlex
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -185,7 +187,7 @@ async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
         return await asyncpg.connect(
             url.secret, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, statement_cache_size=1000, **more
         )
-    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
         raise unreachable(url, error) from error
 
 
@@ -194,11 +196,37 @@ async def _set_up(connection: "asyncpg.Connection") -> None:
 
 
 def unreachable(url: PostgresUrl, error: Exception) -> StoreError:
-    said = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (*AWAY, asyncpg.CannotConnectNowError)):
-        remedy = "see that the server runs and lets this machine in; nothing that was acknowledged is lost"
-        return StoreError(f"the database {url} is out of reach: {said}; {remedy}", passing=True)
-    return StoreError(f"the database {url} refuses: {said}; see the URL given with --db", passing=False)
+    """What to say of an error of the server, or of the way to it; it may pass where the server is only away."""
+    said = _reason(error)
+    match error:
+        case asyncpg.InvalidCatalogNameError():
+            remedy = f"make it on that server with: createdb {shlex.quote(url.database)}"
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            remedy = "see the user and the password, which may be in the URL, PGPASSWORD or ~/.pgpass"
+        case asyncpg.ClientConfigurationError() | asyncpg.UndefinedObjectError() | ValueError() | OverflowError():
+            remedy = "see the URL given with --db"
+        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
+            return StoreError(f"the database {url} is full: {said}; make room on its server", passing=True)
+        case asyncpg.TooManyConnectionsError():
+            return StoreError(f"the database {url} is busy: {said}; end other programs that use it", passing=True)
+        case _ if isinstance(error, AWAY):
+            remedy = "see that the server runs and lets this machine in; nothing that was acknowledged is lost"
+            return StoreError(f"the database {url} is out of reach: {said}; {remedy}", passing=True)
+        case asyncpg.InsufficientPrivilegeError():
+            remedy = "give its user the right to it"
+        case _:
+            remedy = "nothing was written; run `distllm resume` once the cause is mended"
+    return StoreError(f"the database {url} refuses: {said}; {remedy}", passing=False)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in a few words; of several addresses of one host that were tried, the first says it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OSError) and error.strerror:
+        # The event loop's own words name an address, which the URL does already.
+        return (os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror).lower()
+    return " ".join(str(error).split()) or "it does not answer"
 
 
 class PostgresWriter:
@@ -301,11 +329,11 @@ class Questions:
         self._heard = 0
 
     async def ask(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """All rows of a statement, each a dict by column name; StoreError if the server is out of reach."""
+        """All rows of a statement, each a dict by column name; StoreError if the server does not give them."""
         text, names = _question(statement)
         try:
             return [dict(row) for row in await self._pool.fetch(text, *(values[name] for name in names))]
-        except AWAY as error:
+        except (*AWAY, asyncpg.PostgresError) as error:
             raise unreachable(self._url, error) from error
 
     async def changes(self) -> int:
@@ -342,7 +370,7 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
             server_settings={"default_transaction_read_only": "on", "application_name": "distllm"},
             init=_set_up,
         )
-    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
         raise unreachable(url, error) from error
     questions = Questions(url, pool)
     try:
