@@ -1,12 +1,16 @@
 """What several suites share is rewritten for pytest here, before any of them imports it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from distllm.domain.places import PostgresUrl
 from distllm.store.migrate import upgrade
 from tests.documents.real_papers import Shelf
+from tests.postgres_server import OLDEST, PostgresServer, programs, running
+from tests.required import require
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("distllm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,3 +37,29 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "new.db"
     upgrade(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of this process; its database `template` is migrated, to be copied."""
+    require(programs(), f"PostgreSQL {OLDEST} or newer is not installed")
+    with running() as server:
+        from distllm.store.postgres_schema import upgrade_server
+
+        server.execute("CREATE DATABASE template")
+        server.wait_for(upgrade_server(PostgresUrl(server.url("template"))))
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A new database on PostgreSQL, migrated."""
+    with postgres_server.database("template") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A new database on PostgreSQL, with nothing in it."""
+    with postgres_server.database() as url:
+        yield url

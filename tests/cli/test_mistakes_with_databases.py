@@ -15,7 +15,8 @@ import pytest
 from tests.cli.conftest import DISTLLM, Cli
 from tests.cli.here import Here, one_line, serving
 from tests.fakes.server import FakeServer
-from tests.faults.conftest import require, succeeds
+from tests.faults.conftest import succeeds
+from tests.required import require
 
 LOOKING = [["status"], ["status", "1"], ["status", "--watch"], ["results", "1"], ["query", "select 1"]]
 USING = [["submit", "papers", "--prompt", "What?"], ["resume"], ["cancel", "1"], ["db", "check"], *LOOKING]

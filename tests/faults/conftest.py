@@ -1,9 +1,7 @@
 """Faults that are injected for real: into the system calls, the clock and the network of a running command."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,16 +9,9 @@ import pytest
 
 from tests.cli.conftest import DISTLLM, cli
 from tests.dispatcher.conftest import bench
+from tests.required import require
 
 __all__ = ["bench", "cli"]
-
-
-def require(met: object, reason: str) -> None:
-    """Skip a test where its fault cannot be injected. CI's Linux can inject all, so there it is a failure."""
-    if not met:
-        if os.environ.get("CI") == "true" and sys.platform == "linux":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 def succeeds(*command: str | Path) -> bool:

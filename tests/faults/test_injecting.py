@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from tests.faults.conftest import require, succeeds
+from tests.faults.conftest import succeeds
+from tests.required import require
 
 
 def test_a_person_may_lack_what_injects_a_fault_and_linux_in_ci_may_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.cli.conftest import DISTLLM, Cli
 from tests.cli.test_kill import assert_done_once
-from tests.faults.conftest import require
 from tests.faults.namespaces import Machines, inside, machines
+from tests.required import require
 
 PORT = 8080
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.behaviour import BREAKS_OFF
 from tests.fakes.server import FakeServer
-from tests.faults.conftest import require, succeeds
+from tests.faults.conftest import succeeds
+from tests.required import require
 from tests.service.conftest import SOON, House, opened
 
 DOCS = Path(__file__).parents[2] / "docs/service.md"
