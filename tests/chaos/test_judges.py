@@ -12,7 +12,7 @@ from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.calls import HEDGED, Calls
 from tests.chaos.checks import DONE_ONCE, EMPTY, NO_ANSWER_IS_LOST, Ledger, Snapshot
 from tests.chaos.edges import BUILD, CLAIM, RECLAIM, SETTLE, sort_of
-from tests.store.store_kit import Store, add_job, end
+from tests.store.store_kit import SqliteStore, Store, add_job, end
 
 KEY = "paper000001/What are its o"
 ANSWER = f"{KEY}#1"
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     path = tmp_path / "distllm.db"
     upgrade(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield Store(path, connection)
+        yield SqliteStore(path, connection)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli
 from tests.cli.terminal import LEAVE, on_terminal, plain
 from tests.fakes.behaviour import HELD
 from tests.fakes.server import FakeServer
-from tests.store.store_kit import NOW, Store, add_job, end
+from tests.store.store_kit import NOW, SqliteStore, add_job, end
 
 LONG_NAME = "all papers on the shelf of the reading room upstairs, 日本語の論文, once more"
 
@@ -25,7 +25,7 @@ def many_jobs(cli: Cli, count: int) -> None:
     upgrade(cli.database)
     with closing(sqlite3.connect(cli.database, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
-        store = Store(cli.database, connection)
+        store = SqliteStore(cli.database, connection)
         me, worker = store.coordinator(), store.worker("studio-in-the-cellar-behind-the-heating")
         for number in range(count):
             job = add_job(store, [f"text {number}"])

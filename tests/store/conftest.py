@@ -1,44 +1,47 @@
 """A migrated database for each test."""
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from tests.store.store_kit import Store, assert_consistent
+from tests.postgres_server import PostgresServer
+from tests.store.store_kit import PostgresStore, SqliteStore, Store, assert_consistent, open_sqlite
 
 
 @pytest.fixture
 def path(template: Path, tmp_path: Path) -> Path:
-    """A new database, opened by nobody."""
+    """A new database file, opened by nobody."""
     return Path(shutil.copy(template, tmp_path / "d.db"))
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    """A new database, open; the test leaves it consistent."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=OFF")
-        yield Store(path, connection)
-        assert_consistent(connection)
+def sqlite_store(path: Path) -> Iterator[SqliteStore]:
+    """A new database file, open; the test leaves it consistent."""
+    with closing(open_sqlite(path)) as store:
+        yield store
+        assert_consistent(store)
 
 
 @pytest.fixture
-def second_connection(path: Path) -> Iterator[Callable[[], Store]]:
+def postgres_store(postgres_server: PostgresServer, postgres_url: str) -> Iterator[PostgresStore]:
+    """A new database on PostgreSQL, open; the test leaves it consistent."""
+    with closing(PostgresStore(postgres_server, postgres_url)) as store:
+        yield store
+        assert_consistent(store)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """A new database on each engine, open; the test leaves it consistent."""
+    opened: Store = request.getfixturevalue(f"{request.param}_store")
+    return opened
+
+
+@pytest.fixture
+def second_connection(store: Store) -> Iterator[Callable[[], Store]]:
     """A function that opens the database again, as another process would."""
-    opened: list[sqlite3.Connection] = []
-
-    def again() -> Store:
-        connection = sqlite3.connect(path, isolation_level=None)
-        opened.append(connection)
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=OFF")
-        return Store(path, connection)
-
-    yield again
-    for connection in opened:
-        connection.close()
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(closing(store.again()))

@@ -1,15 +1,19 @@
 """What the tests of the store share: a database to write to, jobs made by the real functions, and its checks."""
 
 import hashlib
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import asyncpg
+
 from distllm.domain.models import Ask, Document, ErrorClass, Outcome, Template, Usage
+from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.domain.policy import Done, Verdict, verdict
 from distllm.domain.states import PromptState
 from distllm.store.attempts import Sent, Settlement, record_sent
@@ -17,12 +21,14 @@ from distllm.store.claims import claim
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, reclaim
 from distllm.store.parts import keep_window, long_documents, save_parts
+from distllm.store.postgres import PostgresWriter, _set_up, connect, in_its_words
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle
 from distllm.store.sqlite import SqliteTx
 from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.store.suspects import condemn
 from distllm.store.tx import Tx
+from tests.postgres_server import PostgresServer
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
@@ -36,29 +42,40 @@ WINDOW = 600
 PART = 300
 
 
-@dataclass
-class Store:
-    """A migrated database, and one connection on which transactions run whole."""
+class Store(ABC):
+    """A migrated database, and a connection on which transactions run whole."""
 
-    path: Path
-    connection: sqlite3.Connection
-    _attempts: Iterable[int] = field(default_factory=lambda: count(1))
+    place: DatabasePlace
 
+    def __init__(self) -> None:
+        self._attempts = count(1)
+
+    @abstractmethod
     def write(self, transaction: Callable[[Tx], T]) -> T:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            value = transaction(SqliteTx(self.connection))
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
-        return value
+        """Run a transaction and commit."""
 
+    @abstractmethod
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.connection.execute(statement, values).fetchall()
+        """All rows of a statement; a `?` stands for each of `values`."""
+
+    @abstractmethod
+    def again(self) -> "Store":
+        """The same database on connections of its own, as another process has it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close its connections."""
+
+    @abstractmethod
+    def be_pruned(self) -> None:
+        """Look after references as the database does while it is pruned."""
+
+    @abstractmethod
+    def faults(self) -> list[tuple[Any, ...]]:
+        """What the database itself finds wrong with what it holds."""
 
     def value(self, statement: str, *values: Any) -> Any:
-        return self.connection.execute(statement, values).fetchone()[0]
+        return self.rows(statement, *values)[0][0]
 
     def prompt(self, prompt_id: int, columns: str) -> tuple[Any, ...]:
         return self.rows(f"SELECT {columns} FROM prompts WHERE id = ?", prompt_id)[0]
@@ -104,6 +121,98 @@ class Store:
         """How many answers came too late."""
         moved = self.write(lambda tx: settle(tx, ends))
         return sum(isinstance(each.verdict, Done) and each.sent.id not in moved for each in ends)
+
+
+class SqliteStore(Store):
+    """The database in the file `path`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__()
+        self.place = self.path = path
+        self.connection = connection
+
+    def write(self, transaction: Callable[[Tx], T]) -> T:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            value = transaction(SqliteTx(self.connection))
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        return value
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement, values).fetchall()
+
+    def again(self) -> "SqliteStore":
+        return open_sqlite(self.path)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def be_pruned(self) -> None:
+        self.connection.execute("PRAGMA foreign_keys=OFF")
+
+    def faults(self) -> list[tuple[Any, ...]]:
+        said = self.rows("PRAGMA integrity_check")
+        return [*(said if said != [("ok",)] else []), *self.rows("PRAGMA foreign_key_check")]
+
+
+def open_sqlite(path: Path) -> SqliteStore:
+    """The database in a file, with little care for its disk."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=OFF")
+    return SqliteStore(path, connection)
+
+
+# Statements that find what refers to a row that is missing, as may be where references were not looked after.
+_REFERENCES = """
+SELECT array_agg(format(
+         'SELECT %L, c.%I FROM %s c LEFT JOIN %s o ON o.%I = c.%I WHERE o.%I IS NULL AND c.%I IS NOT NULL',
+         f.conname, l.attname, f.conrelid::regclass, f.confrelid::regclass, r.attname, l.attname, r.attname, l.attname))
+  FROM pg_constraint f
+  JOIN pg_attribute l ON l.attrelid = f.conrelid AND l.attnum = f.conkey[1]
+  JOIN pg_attribute r ON r.attrelid = f.confrelid AND r.attnum = f.confkey[1]
+ WHERE f.contype = 'f'
+"""
+
+
+class PostgresStore(Store):
+    """A database of `server`. What is asked and what is written run on the server's own event loop, to their end."""
+
+    def __init__(self, server: PostgresServer, url: str) -> None:
+        super().__init__()
+        self.place = PostgresUrl(url)
+        self.server = server
+        self._writer = PostgresWriter(self.place, 0)
+        self._connection = server.wait_for(self._connected())
+
+    async def _connected(self) -> asyncpg.Connection:
+        connection = await connect(self.place)
+        await _set_up(connection)
+        return connection
+
+    def write(self, transaction: Callable[[Tx], T]) -> T:
+        return self.server.wait_for(self._writer.run(transaction))
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        numbers = count(1)
+        text = re.sub(r"\?", lambda _: f"${next(numbers)}", in_its_words(statement))
+        return [tuple(row) for row in self.server.wait_for(self._connection.fetch(text, *values))]
+
+    def again(self) -> "PostgresStore":
+        return PostgresStore(self.server, self.place.secret)
+
+    def close(self) -> None:
+        self.server.wait_for(self._writer.close())
+        self.server.wait_for(self._connection.close())
+
+    def be_pruned(self) -> None:
+        """As ever: PostgreSQL finds by an index what refers to a row."""
+
+    def faults(self) -> list[tuple[Any, ...]]:
+        return [row for statement in self.value(_REFERENCES) for row in self.rows(statement)]
 
 
 def outcome(error: ErrorClass | None = None, answer: str = "forty-two", finish_reason: str = "stop") -> Outcome:
@@ -238,44 +347,48 @@ def plan_parts(store: Store, job_id: int, window: int = WINDOW, size: int = PART
 def split(store: Store, parent_id: int, parts: int) -> list[int]:
     """Let a prompt wait for parts of it, as the splitting of a long paper does."""
     columns = "job_id, document_id, reading_id, template_id, tokens"
-    store.connection.execute("BEGIN IMMEDIATE")
-    store.connection.execute("UPDATE prompts SET waits_for = ?, part = NULL WHERE id = ?", (parts, parent_id))
+    store.rows("BEGIN")
+    store.rows("UPDATE prompts SET waits_for = ?, part = NULL WHERE id = ?", parts, parent_id)
     made = [
         store.value(
             f"INSERT INTO prompts ({columns}, parent_id, part, parts) "
-            f"SELECT {columns}, id, ?, ? FROM prompts WHERE id = ? RETURNING id",
+            f"SELECT {columns}, id, CAST(? AS BIGINT), CAST(? AS BIGINT) FROM prompts WHERE id = ? RETURNING id",
             part,
             parts,
             parent_id,
         )
         for part in range(1, parts + 1)
     ]
-    store.connection.execute(
-        "WITH RECURSIVE above(id) AS (SELECT ? UNION ALL SELECT parent_id FROM prompts p JOIN above a ON p.id = a.id "
-        "WHERE parent_id IS NOT NULL) UPDATE prompts SET level = level + 1 WHERE id IN above",
-        (parent_id,),
+    store.rows(
+        "WITH RECURSIVE above(id) AS (SELECT CAST(? AS BIGINT) UNION ALL "
+        "SELECT parent_id FROM prompts p JOIN above a ON p.id = a.id WHERE parent_id IS NOT NULL) "
+        "UPDATE prompts SET level = level + 1 WHERE id IN (SELECT id FROM above)",
+        parent_id,
     )
-    store.connection.execute(
+    store.rows(
         "INSERT INTO job_counters (job_id, coordinator_id, part, pending) "
-        "SELECT job_id, 0, 1, ? FROM prompts WHERE id = ? "
-        "ON CONFLICT DO UPDATE SET pending = pending + excluded.pending",
-        (parts, parent_id),
+        "SELECT job_id, 0, 1, CAST(? AS BIGINT) FROM prompts WHERE id = ? "
+        "ON CONFLICT (job_id, coordinator_id, part) DO UPDATE SET pending = job_counters.pending + excluded.pending",
+        parts,
+        parent_id,
     )
-    store.connection.execute("COMMIT")
+    store.rows("COMMIT")
     return made
 
 
-_STATE_COUNTS = ", ".join(f"sum({{0}}{state}{{1}}) AS {state}" for state in PromptState)
+_STATES = tuple(PromptState)
 _COUNTED = f"""
-SELECT job_id, part, {_STATE_COUNTS.format("", "")}, sum(completion_tokens), sum(prompt_tokens), sum(truncated),
-       sum(unproven), sum(reused)
+SELECT job_id, part, {", ".join(f"sum({state})" for state in _STATES)}, sum(completion_tokens), sum(prompt_tokens),
+       sum(truncated), sum(unproven), sum(reused)
   FROM job_counters GROUP BY job_id, part
 """
 _ROWS = f"""
-SELECT p.job_id, p.parent_id IS NOT NULL AS part, {_STATE_COUNTS.format("p.state = '", "'")},
+SELECT p.job_id, p.parent_id IS NOT NULL AS part,
+       {", ".join(f"count(*) FILTER (WHERE p.state = '{state}')" for state in _STATES)},
        coalesce(sum(r.completion_tokens) FILTER (WHERE r.reused_from IS NULL), 0),
        coalesce(sum(r.prompt_tokens) FILTER (WHERE r.reused_from IS NULL), 0),
-       coalesce(sum(r.finish_reason = 'length'), 0), coalesce(sum(r.proof = 'unproven'), 0), count(r.reused_from)
+       count(*) FILTER (WHERE r.finish_reason = 'length'), count(*) FILTER (WHERE r.proof = 'unproven'),
+       count(r.reused_from)
   FROM prompts p LEFT JOIN results r ON r.prompt_id = p.id GROUP BY 1, 2
 """
 # Each finds nothing in a database that keeps its promises.
@@ -287,7 +400,7 @@ _FAULTS = {
     ),
     "a result whose attempt did not give it": (
         "SELECT r.prompt_id FROM results r LEFT JOIN attempts a ON a.id = r.attempt_id "
-        "WHERE r.reused_from IS NULL AND (a.prompt_id IS NOT r.prompt_id OR a.outcome IS NOT 'done')"
+        "WHERE r.reused_from IS NULL AND (coalesce(a.prompt_id, 0) <> r.prompt_id OR coalesce(a.outcome, '') <> 'done')"
     ),
     "a result with a source and an attempt": (
         "SELECT prompt_id FROM results WHERE (reused_from IS NULL) = (attempt_id IS NULL)"
@@ -303,14 +416,17 @@ _FAULTS = {
 }
 
 
-def assert_consistent(connection: sqlite3.Connection, *, thoroughly: bool = True) -> None:
-    """What is true of the database between any two transactions."""
+def assert_consistent(store: Store) -> None:
+    """What is true of the database between any two transactions, and of what it is made of."""
+    assert_agrees(store.rows)
+    assert store.faults() == []
+
+
+def assert_agrees(ask: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """What is true of the database between any two transactions; `ask` gives the rows of a statement."""
     for fault, statement in _FAULTS.items():
-        found = connection.execute(statement).fetchall()
+        found = ask(statement)
         assert not found, f"{fault}: {found}"
-    counted = {row[:2]: row[2:] for row in connection.execute(_COUNTED) if any(row[2:])}
-    rows = {row[:2]: row[2:] for row in connection.execute(_ROWS)}
+    counted = {row[:2]: row[2:] for row in ask(_COUNTED) if any(row[2:])}
+    rows = {row[:2]: row[2:] for row in ask(_ROWS)}
     assert counted == rows
-    if thoroughly:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -11,7 +11,13 @@ from distllm.store import backup
 from distllm.store.backup import back_up
 from distllm.store.locks import coordinator_lock
 from distllm.store.migrate import upgrade
-from tests.store.store_kit import Store, add_job
+from tests.store.store_kit import SqliteStore, add_job
+
+
+@pytest.fixture
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A new database file: what is told here is of SQLite alone."""
+    return sqlite_store
 
 
 def silent(done: int, total: int) -> None:
@@ -23,7 +29,7 @@ def papers(path: Path) -> list[tuple[str]]:
         return connection.execute("SELECT text FROM documents ORDER BY id").fetchall()
 
 
-def test_a_copy_holds_everything_and_needs_no_file_beside_it(store: Store, tmp_path: Path) -> None:
+def test_a_copy_holds_everything_and_needs_no_file_beside_it(store: SqliteStore, tmp_path: Path) -> None:
     add_job(store, ["one", "two"])
     assert store.path.with_name("d.db-wal").stat().st_size > 0
     store.path.chmod(0o640)
@@ -36,7 +42,7 @@ def test_a_copy_holds_everything_and_needs_no_file_beside_it(store: Store, tmp_p
 
 
 def test_what_is_written_meanwhile_neither_enters_nor_restarts_it(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_job(store, ["one", "x" * 500_000])
     monkeypatch.setattr(backup, "PAGES_AT_A_TIME", 8)
@@ -54,7 +60,7 @@ def test_what_is_written_meanwhile_neither_enters_nor_restarts_it(
     assert store.value("SELECT count(*) FROM documents") == 2 + len(seen)
 
 
-def test_an_earlier_copy_is_replaced(store: Store, tmp_path: Path) -> None:
+def test_an_earlier_copy_is_replaced(store: SqliteStore, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     back_up(store.path, target, silent)
     add_job(store, ["new"])
@@ -63,7 +69,7 @@ def test_an_earlier_copy_is_replaced(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["d.db", "d.db-wal", "link.db", "hard.db", "folder/../d.db"])
-def test_the_database_itself_is_never_overwritten(store: Store, tmp_path: Path, name: str) -> None:
+def test_the_database_itself_is_never_overwritten(store: SqliteStore, tmp_path: Path, name: str) -> None:
     add_job(store, ["kept"])
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.db").symlink_to(store.path)
@@ -73,7 +79,7 @@ def test_the_database_itself_is_never_overwritten(store: Store, tmp_path: Path, 
     assert store.value("SELECT text FROM documents") == "kept"
 
 
-def test_a_database_in_use_and_a_file_that_is_no_copy_are_left_alone(store: Store, tmp_path: Path) -> None:
+def test_a_database_in_use_and_a_file_that_is_no_copy_are_left_alone(store: SqliteStore, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     upgrade(other)
     with coordinator_lock(other), pytest.raises(UsageError, match="in use"):
@@ -88,7 +94,7 @@ def test_a_database_in_use_and_a_file_that_is_no_copy_are_left_alone(store: Stor
             back_up(store.path, place, silent)
 
 
-def test_a_copy_that_fails_leaves_the_earlier_one_and_nothing_else(store: Store, tmp_path: Path) -> None:
+def test_a_copy_that_fails_leaves_the_earlier_one_and_nothing_else(store: SqliteStore, tmp_path: Path) -> None:
     target = tmp_path / "copies" / "copy.db"
     target.parent.mkdir()
     back_up(store.path, target, silent)
@@ -105,7 +111,7 @@ def test_a_copy_that_fails_leaves_the_earlier_one_and_nothing_else(store: Store,
 
 def test_a_damaged_database_is_not_copied_as_if_it_were_whole(path: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        add_job(Store(path, connection), ["x" * 50_000])
+        add_job(SqliteStore(path, connection), ["x" * 50_000])
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = path.stat().st_size
     with path.open("r+b") as file:

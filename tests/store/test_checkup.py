@@ -1,6 +1,5 @@
 """A check finds what is wrong with a database, and a repair mends what can be mended."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,16 +10,13 @@ from distllm.store import checkup
 from distllm.store.checkup import Finding, Level, check, sqlite_finding
 from distllm.store.locks import coordinator_lock
 from distllm.store.repair import Repaired, repair
-from tests.store.store_kit import NOW, Store, add_job, assert_consistent, end, split
+from tests.store.store_kit import NOW, SqliteStore, add_job, assert_consistent, end, open_sqlite, split
 
 
 @pytest.fixture
-def used(path: Path) -> Iterator[Store]:
+def used(path: Path) -> Iterator[SqliteStore]:
     """A database in use: an answer, one that was cut, a failure, parts, and two prompts that nobody asked yet."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=OFF")
-        store = Store(path, connection)
+    with closing(open_sqlite(path)) as store:
         me, worker = store.coordinator(), store.worker("w")
         add_job(store, ["one", "the second", "the third paper"], ["findings", "limits"])
         first = store.must_take(me, worker, limit=2)
@@ -37,7 +33,7 @@ def faults(path: Path) -> dict[str, str]:
     return {each.about: each.text for each in check(path) if each.level is Level.FAULT}
 
 
-def mend(store: Store) -> Repaired:
+def mend(store: SqliteStore) -> Repaired:
     return store.write(lambda tx: repair(tx, NOW))
 
 
@@ -49,7 +45,7 @@ def test_a_sound_database_has_no_fault(path: Path) -> None:
     }
 
 
-def test_leases_are_fine_while_their_coordinator_lives(used: Store) -> None:
+def test_leases_are_fine_while_their_coordinator_lives(used: SqliteStore) -> None:
     with coordinator_lock(used.path):
         assert faults(used.path) == {}
     left = faults(used.path)
@@ -57,14 +53,14 @@ def test_leases_are_fine_while_their_coordinator_lives(used: Store) -> None:
     assert "1 prompts are leased and 1 attempts open" in left["leases"]
 
 
-def test_a_repair_gives_leases_back_and_changes_no_counter(used: Store) -> None:
+def test_a_repair_gives_leases_back_and_changes_no_counter(used: SqliteStore) -> None:
     before = used.rows("SELECT * FROM job_progress")
     assert mend(used) == Repaired(leases=1, attempts=1, waiting=0, reopened=0, ended=0)
     after = used.rows("SELECT * FROM job_progress")
     assert after != before
     assert used.value("SELECT leased FROM job_progress") == 0
     assert faults(used.path) == {}
-    assert_consistent(used.connection)
+    assert_consistent(used)
     assert mend(used) == Repaired(leases=0, attempts=0, waiting=0, reopened=0, ended=0)
     assert used.rows("SELECT * FROM job_progress") == after
 
@@ -82,7 +78,7 @@ def test_a_repair_gives_leases_back_and_changes_no_counter(used: Store) -> None:
         ("reused", "reused 9, in truth 0"),
     ],
 )
-def test_a_counter_that_is_off_is_named_and_counted_anew(used: Store, column: str, said: str) -> None:
+def test_a_counter_that_is_off_is_named_and_counted_anew(used: SqliteStore, column: str, said: str) -> None:
     mend(used)
     right = used.rows("SELECT * FROM job_counters ORDER BY part")
     used.rows(f"UPDATE job_counters SET {column} = 9 WHERE part = 0")
@@ -92,15 +88,15 @@ def test_a_counter_that_is_off_is_named_and_counted_anew(used: Store, column: st
     assert faults(used.path) == {}
 
 
-def test_counters_that_are_gone_are_made_again(used: Store) -> None:
+def test_counters_that_are_gone_are_made_again(used: SqliteStore) -> None:
     used.rows("DELETE FROM job_counters")
     assert "counters" in faults(used.path)
     mend(used)
     assert faults(used.path) == {}
-    assert_consistent(used.connection)
+    assert_consistent(used)
 
 
-def test_a_job_that_ended_too_early_goes_on_and_one_too_late_ends(used: Store) -> None:
+def test_a_job_that_ended_too_early_goes_on_and_one_too_late_ends(used: SqliteStore) -> None:
     empty = add_job(used, [])
     used.rows("UPDATE jobs SET finished_at = ? WHERE id = 1", NOW)
     used.rows("UPDATE jobs SET finished_at = NULL WHERE id = ?", empty)
@@ -110,7 +106,7 @@ def test_a_job_that_ended_too_early_goes_on_and_one_too_late_ends(used: Store) -
     assert faults(used.path) == {}
 
 
-def test_an_attempt_that_a_dead_coordinator_left_open_is_found_and_ended(used: Store) -> None:
+def test_an_attempt_that_a_dead_coordinator_left_open_is_found_and_ended(used: SqliteStore) -> None:
     mend(used)
     used.rows("UPDATE attempts SET outcome = NULL, finished_at = NULL WHERE outcome = 'lost'")
     assert "0 prompts are leased and 1 attempts open" in faults(used.path)["leases"]
@@ -120,7 +116,9 @@ def test_an_attempt_that_a_dead_coordinator_left_open_is_found_and_ended(used: S
 
 
 @pytest.mark.parametrize("waits_for", [0, 1, 7])
-def test_a_prompt_that_waits_for_the_wrong_number_of_parts_is_named_and_set_right(used: Store, waits_for: int) -> None:
+def test_a_prompt_that_waits_for_the_wrong_number_of_parts_is_named_and_set_right(
+    used: SqliteStore, waits_for: int
+) -> None:
     mend(used)
     [(parent,)] = used.rows("SELECT id FROM prompts WHERE waits_for = 2")
     used.rows("UPDATE prompts SET waits_for = ? WHERE id = ?", waits_for, parent)
@@ -130,7 +128,7 @@ def test_a_prompt_that_waits_for_the_wrong_number_of_parts_is_named_and_set_righ
     assert faults(used.path) == {}
 
 
-def test_a_prompt_without_parts_that_waits_for_some_is_asked_again(used: Store) -> None:
+def test_a_prompt_without_parts_that_waits_for_some_is_asked_again(used: SqliteStore) -> None:
     mend(used)
     used.rows("UPDATE prompts SET waits_for = 7 WHERE state = 'pending' AND parent_id IS NULL AND waits_for = 0")
     assert mend(used).waiting > 0
@@ -145,18 +143,18 @@ def test_a_prompt_without_parts_that_waits_for_some_is_asked_again(used: Store) 
         ("UPDATE attempts SET outcome = 'stale' WHERE outcome = 'done'", "were not given by their attempt"),
     ],
 )
-def test_a_broken_promise_is_named_with_the_prompts(used: Store, damage: str, said: str) -> None:
+def test_a_broken_promise_is_named_with_the_prompts(used: SqliteStore, damage: str, said: str) -> None:
     used.rows(damage)
     assert said in faults(used.path)["prompts"]
 
 
-def test_a_row_that_points_nowhere_is_found(used: Store) -> None:
+def test_a_row_that_points_nowhere_is_found(used: SqliteStore) -> None:
     used.rows("PRAGMA foreign_keys=OFF")
     used.rows("DELETE FROM templates")
     assert "prompts to templates" in faults(used.path)["references"]
 
 
-def test_a_damaged_file_is_one_fault_with_the_remedy(used: Store) -> None:
+def test_a_damaged_file_is_one_fault_with_the_remedy(used: SqliteStore) -> None:
     page = used.value("SELECT rootpage FROM sqlite_master WHERE name = 'ix_attempts_prompt_id'")
     used.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     used.connection.close()
@@ -176,7 +174,7 @@ def test_an_older_schema_is_a_fault_that_names_the_command(tmp_path: Path) -> No
     assert path.stat().st_size == 0
 
 
-def test_a_long_log_is_told_of(used: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_told_of(used: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     size = {each.about: each for each in check(used.path)}["size"]
     assert size.level is Level.FINE
     monkeypatch.setattr(checkup, "LONG_WAL_BYTES", 1_000)

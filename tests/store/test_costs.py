@@ -33,7 +33,7 @@ def answer(store: Store, *cached: int | None) -> None:
 
 
 async def cost(store: Store, job: int) -> Reading | None:
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         return await reading(reader, job)
 
 

@@ -28,7 +28,7 @@ def test_one_server_is_one_worker_however_it_is_named(store: Store) -> None:
 async def test_a_worker_that_moved_to_another_address_is_listed_once_for_each(store: Store) -> None:
     for identity in ("http://192.168.1.20:1234", "http://192.168.1.21:1234"):
         store.write(lambda tx, identity=identity: know_worker(tx, identity, "studio", "openai"))
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         assert len(await reader.workers()) == 2
 
 
@@ -67,7 +67,7 @@ def test_the_seats_that_are_of_use_are_kept_until_others_are_found(store: Store)
 async def test_what_is_known_of_a_workers_seats_can_be_read(store: Store) -> None:
     worker = store.worker("studio")
     store.write(lambda tx: note_work(tx, worker, 5.0, 3))
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         assert [(row["slots"], row["seats"]) for row in await reader.workers()] == [(None, 3)]
 
 

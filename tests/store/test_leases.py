@@ -231,7 +231,7 @@ def test_a_clock_that_was_set_back_by_a_day_makes_no_prompt_wait_for_it(store: S
     add_job(store, ["a paper"])
     me, worker = store.coordinator(), store.worker("studio")
     day, later = 86_400.0, NOW + LONGEST_WAIT_SECONDS
-    store.connection.execute("UPDATE prompts SET failures = 1, worker_id = ?, available_at = ?", (worker, later - 1))
+    store.rows("UPDATE prompts SET failures = 1, worker_id = ?, available_at = ?", worker, later - 1)
     assert store.take(me, worker, patience=15.0) is None
-    store.connection.execute("UPDATE prompts SET available_at = ?", (NOW + day,))
+    store.rows("UPDATE prompts SET available_at = ?", NOW + day)
     assert store.must_take(me, worker, patience=15.0).leases[0].failures == 1

@@ -43,7 +43,17 @@ from distllm.store.leases import Lease, release, release_strangers
 from distllm.store.removal import remove_some
 from distllm.store.suspects import claim_suspect, next_suspect
 from distllm.store.sweeps import OLD_ATTEMPTS, sweep_some
-from tests.store.store_kit import MAX_TOKENS, MODEL, NOW, Store, add_job, assert_consistent, end, split
+from tests.store.store_kit import (
+    MAX_TOKENS,
+    MODEL,
+    NOW,
+    SqliteStore,
+    add_job,
+    assert_agrees,
+    assert_consistent,
+    end,
+    split,
+)
 
 PAPERS = ["x" * length for length in (5, 50, 500)]
 # Choices that are listed more than once are made more often.
@@ -111,7 +121,7 @@ class Coordinators(RuleBasedStateMachine):
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=OFF")
-        self.store = Store(path, connection)
+        self.store = SqliteStore(path, connection)
         self.prompts: dict[int, Prompt] = {}
         self.newest: dict[int, Lease] = {}
         self.live: list[int] = []
@@ -137,9 +147,7 @@ class Coordinators(RuleBasedStateMachine):
         first = max(self.prompts)
         each = self.prompts[first]
         each.losses, each.deaths = losses, deaths if losses >= LOSSES_TO_SUSPECT else 0
-        self.store.connection.execute(
-            "UPDATE prompts SET losses = ?, deaths_alone = ? WHERE id = ?", (each.losses, each.deaths, first)
-        )
+        self.store.rows("UPDATE prompts SET losses = ?, deaths_alone = ? WHERE id = ?", each.losses, each.deaths, first)
 
     def a_second_one_joins(self) -> None:
         if len(self.live) == 1:
@@ -558,14 +566,14 @@ class Coordinators(RuleBasedStateMachine):
             return
         job = data.draw(st.sampled_from(self.ended_jobs()))
         while self.store.write(lambda tx: remove_some(tx, job, before)) is not None:
-            assert_consistent(self.store.connection, thoroughly=False)
+            assert_agrees(self.store.rows)
         for number in [number for number, each in self.prompts.items() if each.job == job]:
             del self.prompts[number], self.before[number]
             self.newest.pop(number, None)
 
     @invariant()
     def the_database_is_consistent(self) -> None:
-        assert_consistent(self.store.connection, thoroughly=False)
+        assert_agrees(self.store.rows)
 
     @invariant()
     def the_database_says_what_the_model_says(self) -> None:
@@ -597,7 +605,7 @@ class Coordinators(RuleBasedStateMachine):
         self.before = now
 
     def teardown(self) -> None:
-        assert_consistent(self.store.connection)
+        assert_consistent(self.store)
         self.store.connection.close()
         self.folder.cleanup()
 

@@ -11,14 +11,14 @@ from distllm.store import pages
 from distllm.store.pages import START, answer_page, failure_page, job_page, model_of_key
 from distllm.store.reads import Reader, open_reader
 from distllm.store.submissions import KeyTakenError, create_job
-from tests.store.store_kit import MODEL, NOW, Store, add_job, request, split
+from tests.store.store_kit import MODEL, NOW, SqliteStore, Store, add_job, request, split
 
 
 def read(store: Store, asked: Callable[[Reader], Any]) -> Any:
     """Ask through a reader."""
 
     async def ask() -> Any:
-        async with open_reader(store.path) as reader:
+        async with open_reader(store.place) as reader:
             return await asked(reader)
 
     return asyncio.run(ask())
@@ -47,19 +47,17 @@ def test_the_answers_of_a_job_come_in_the_order_of_its_files_and_questions_page_
         return [row["document"] for row in rows + none]
 
     assert read(store, some) == ["1.txt"]
-    store.connection.execute("DELETE FROM prompts WHERE parent_id IS NOT NULL")
-    store.connection.execute("UPDATE prompts SET waits_for = 0")
-    store.connection.execute("DELETE FROM job_counters WHERE part = 1")
+    store.rows("DELETE FROM prompts WHERE parent_id IS NOT NULL")
+    store.rows("UPDATE prompts SET waits_for = 0")
+    store.rows("DELETE FROM job_counters WHERE part = 1")
 
 
 def test_failures_and_jobs_come_in_pages_too(store: Store) -> None:
     job = add_job(store, ["a", "b", "c"])
     other = add_job(store, ["d"])
-    store.connection.execute(
-        "UPDATE prompts SET state = 'failed', finished_at = 1, error = 'no' WHERE job_id = ?", (job,)
-    )
-    store.connection.execute("UPDATE job_counters SET failed = pending, pending = 0 WHERE job_id = ?", (job,))
-    store.connection.execute("UPDATE jobs SET finished_at = 1 WHERE id = ?", (job,))
+    store.rows("UPDATE prompts SET state = 'failed', finished_at = 1, error = 'no' WHERE job_id = ?", job)
+    store.rows("UPDATE job_counters SET failed = pending, pending = 0 WHERE job_id = ?", job)
+    store.rows("UPDATE jobs SET finished_at = 1 WHERE id = ?", job)
 
     async def look(reader: Reader) -> None:
         first = await failure_page(reader, job, 0, 2)
@@ -73,9 +71,9 @@ def test_failures_and_jobs_come_in_pages_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("statement", [pages._ANSWERS, pages._BATCH_ANSWERS, pages._FAILURES])
-def test_no_page_goes_through_all_prompts(store: Store, statement: str) -> None:
+def test_no_page_goes_through_all_prompts(sqlite_store: SqliteStore, statement: str) -> None:
     values = dict.fromkeys(("job", "ordinal", "after", "limit", "document", "prompt", "state"), None)
-    steps = [row[3] for row in store.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    steps = [row[3] for row in sqlite_store.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     assert [step for step in steps if step.startswith(("SCAN p", "SCAN f", "SCAN r")) or "TEMP B-TREE" in step] == []
 
 
@@ -88,7 +86,7 @@ def test_a_key_makes_one_job_for_ever_and_is_taken_for_any_other_request(store: 
     assert store.write(lambda tx: create_job(tx, replace(asked, key="other"), NOW)) > first
     with pytest.raises(KeyTakenError, match="job 1"):
         store.write(lambda tx: create_job(tx, replace(request(["b"]), key="k"), NOW))
-    store.connection.execute("UPDATE jobs SET finished_at = 1, submitted_at = 1")
+    store.rows("UPDATE jobs SET finished_at = 1, submitted_at = 1")
     assert store.write(lambda tx: create_job(tx, asked, NOW)) == first
     assert read(store, lambda reader: model_of_key(reader, "k")) == MODEL
     assert read(store, lambda reader: model_of_key(reader, "unknown")) is None

@@ -30,7 +30,7 @@ from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
 from distllm.store.sweeps import DOCUMENTS, DOOMED_ATTEMPTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
-from tests.store.store_kit import MODEL, NOW, Store, add_job, add_long_job, end, paper, split
+from tests.store.store_kit import MODEL, NOW, SqliteStore, add_job, add_long_job, end, paper, split
 
 # Only these are short, however long the table is.
 SHORT = ("ix_prompts_held", "ix_attempts_open")
@@ -75,7 +75,7 @@ def large(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_bytes(template.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
-        store = Store(path, connection)
+        store = SqliteStore(path, connection)
         questions = ["findings", "limits", "method", "question", "use"]
         for job in range(2):
             add_job(store, [paper(f"paper {job} {place} " + "x" * (place % 50)) for place in range(500)], questions)
@@ -90,7 +90,7 @@ def large(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["never analysed", "analysed"])
-def recorded(request: pytest.FixtureRequest, large: Path, tmp_path: Path) -> Iterator[tuple[Store, Recorder]]:
+def recorded(request: pytest.FixtureRequest, large: Path, tmp_path: Path) -> Iterator[tuple[SqliteStore, Recorder]]:
     path = tmp_path / "d.db"
     path.write_bytes(large.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None, factory=Recorder)) as connection:
@@ -98,7 +98,7 @@ def recorded(request: pytest.FixtureRequest, large: Path, tmp_path: Path) -> Ite
         if request.param == "analysed":
             connection.execute("ANALYZE")
         connection.seen = {}
-        yield Store(path, connection), connection
+        yield SqliteStore(path, connection), connection
 
 
 def plan(connection: sqlite3.Connection, statement: str, values: Any) -> list[str]:
@@ -111,7 +111,7 @@ def named(connection: Recorder, statement: Any) -> list[str]:
     return plan(connection, text, connection.seen[text])
 
 
-def work(store: Store) -> None:
+def work(store: SqliteStore) -> None:
     """Everything that a coordinator does to prompts."""
     dead, worker, other = store.coordinator(), store.worker("studio"), store.worker("other")
     store.send(dead, worker, store.must_take(dead, worker, now=NOW + 90).leases[0])
@@ -137,7 +137,7 @@ def work(store: Store) -> None:
     store.write(lambda tx: fail_unfit(tx, MODEL, 150, [1], NOW + 102))
 
 
-def read_in_parts(store: Store) -> None:
+def read_in_parts(store: SqliteStore) -> None:
     """Everything from a book to an answer."""
     job = add_long_job(store, ["".join(f"{number:05}" for number in range(420))], ["findings", "limits"], priority=9)
     me, worker = store.coordinator(), store.worker("studio")
@@ -146,7 +146,7 @@ def read_in_parts(store: Store) -> None:
             store.settle(end(store.send(me, worker, lease)))
 
 
-def manage(store: Store) -> None:
+def manage(store: SqliteStore) -> None:
     """Everything that people do to jobs of which one is answered already."""
     answered = [paper(f"paper 0 {place} " + "x" * 49) for place in range(49, 500, 50)]
     job = add_job(store, answered, ["findings", "limits"])
@@ -159,7 +159,7 @@ def manage(store: Store) -> None:
     store.write(unfinished_cancels)
 
 
-def test_nothing_that_people_do_to_a_job_reads_those_of_others(recorded: tuple[Store, Recorder]) -> None:
+def test_nothing_that_people_do_to_a_job_reads_those_of_others(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     manage(store)
     written = {text: values for text, values in connection.seen.items() if ":" in text}
@@ -169,7 +169,7 @@ def test_nothing_that_people_do_to_a_job_reads_those_of_others(recorded: tuple[S
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
 
 
-def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[Store, Recorder]) -> None:
+def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     asked = NewRequest("request 1", "", 5, 105, 100, StoredRequest("What?", 100, 0.0).to_json())
     for key in ("one", "two", "one"):
@@ -190,9 +190,9 @@ def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[S
             assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
 
 
-def prune(store: Store) -> None:
+def prune(store: SqliteStore) -> None:
     """Everything that pruning does, whatever there is to find."""
-    store.rows("PRAGMA foreign_keys=OFF")
+    store.be_pruned()
     store.rows("UPDATE jobs SET finished_at = ? WHERE id = 1", NOW)
     for sweep in (DOOMED_ATTEMPTS, OLD_ATTEMPTS, SAMPLES, READINGS, DOCUMENTS):
         store.write(lambda tx, sweep=sweep: sweep_some(tx, sweep, 5, NOW + 1, [1]))
@@ -200,7 +200,7 @@ def prune(store: Store) -> None:
         pass
 
 
-def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[Store, Recorder]) -> None:
+def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     prune(store)
     written = {text: values for text, values in connection.seen.items() if ":" in text}
@@ -213,7 +213,7 @@ def test_no_step_of_pruning_reads_a_table_whole(recorded: tuple[Store, Recorder]
         assert not whole, f"{text}\n{steps}"
 
 
-def test_what_needs_a_document_or_a_reading_is_found_by_its_index(recorded: tuple[Store, Recorder]) -> None:
+def test_what_needs_a_document_or_a_reading_is_found_by_its_index(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     prune(store)
     needed = ("ix_job_documents_reading", "ix_prompts_own_reading")
@@ -223,21 +223,21 @@ def test_what_needs_a_document_or_a_reading_is_found_by_its_index(recorded: tupl
         assert f"SEARCH {sweep.name} USING INTEGER PRIMARY KEY (rowid>?)" in steps, steps
 
 
-def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: tuple[Store, Recorder]) -> None:
+def test_an_answer_to_reuse_is_found_by_the_index_of_what_is_answered(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     manage(store)
     steps = named(connection, reuse._COPY)
     assert any("ix_prompts_answered (reading_id=?)" in step for step in steps), steps
 
 
-def test_the_copies_of_a_file_are_found_by_its_document(recorded: tuple[Store, Recorder]) -> None:
+def test_the_copies_of_a_file_are_found_by_its_document(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     manage(store)
     steps = named(connection, parts._MARK_COPIES)
     assert any("ix_job_documents_job_id_document_id (job_id=? AND document_id=?)" in step for step in steps), steps
 
 
-def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[Store, Recorder]) -> None:
+def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     work(store)
     # For a new row that others may refer to, a plan names scans that SQLite runs only to mend a broken reference.
@@ -250,7 +250,7 @@ def test_nothing_that_a_coordinator_does_reads_all_prompts_or_attempts(recorded:
         assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
 
 
-def test_nothing_that_a_book_takes_reads_all_prompts(recorded: tuple[Store, Recorder]) -> None:
+def test_nothing_that_a_book_takes_reads_all_prompts(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     read_in_parts(store)
     written = {text: values for text, values in connection.seen.items() if ":" in text}
@@ -263,7 +263,7 @@ def test_nothing_that_a_book_takes_reads_all_prompts(recorded: tuple[Store, Reco
         assert any("ix_prompts_parent (parent_id=?)" in step for step in named(connection, statement))
 
 
-def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: tuple[Store, Recorder]) -> None:
+def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     work(store)
     steps = named(connection, claims.PICK_READING)
@@ -271,14 +271,14 @@ def test_a_reading_is_picked_by_the_index_alone_and_sorted_by_nothing(recorded: 
     assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
-def test_the_prompts_of_a_reading_are_taken_by_its_index(recorded: tuple[Store, Recorder]) -> None:
+def test_the_prompts_of_a_reading_are_taken_by_its_index(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     work(store)
     steps = named(connection, claims.TAKE)
     assert "SEARCH prompts USING INDEX ix_prompts_ready_reading (reading_id=?)" in steps, steps
 
 
-def test_leases_are_found_by_the_index_of_what_is_held(recorded: tuple[Store, Recorder]) -> None:
+def test_leases_are_found_by_the_index_of_what_is_held(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     me = store.coordinator()
     store.must_take(me, store.worker("studio"))
@@ -294,13 +294,15 @@ def test_leases_are_found_by_the_index_of_what_is_held(recorded: tuple[Store, Re
         assert any("ix_prompts_held" in step for step in steps), f"{text}\n{steps}"
 
 
-def test_lost_attempts_are_found_by_the_index_of_the_open_ones(recorded: tuple[Store, Recorder]) -> None:
+def test_lost_attempts_are_found_by_the_index_of_the_open_ones(recorded: tuple[SqliteStore, Recorder]) -> None:
     store, connection = recorded
     work(store)
     assert any("ix_attempts_open" in step for step in named(connection, leases._LOST))
 
 
-async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(recorded: tuple[Store, Recorder]) -> None:
+async def test_looking_at_a_job_reads_neither_all_prompts_nor_all_attempts(
+    recorded: tuple[SqliteStore, Recorder],
+) -> None:
     store, connection = recorded
     async with aiosqlite.connect(store.path) as opened:
         reader = RecordingReader(store.path, opened)

@@ -2,16 +2,14 @@
 
 import asyncio
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from distllm.domain.models import ErrorClass
+from distllm.domain.places import DatabasePlace
 from distllm.domain.policy import Failed
 from distllm.store import removal
 from distllm.store.attempts import Sent
@@ -23,9 +21,19 @@ from distllm.store.prune import prune
 from distllm.store.removal import ended_jobs, remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.samples import Sample, add_samples
-from distllm.store.sqlite import Writer
 from distllm.store.sweeps import DOCUMENTS, READINGS, Sweep, sweep_some
-from tests.store.store_kit import MODEL, NOW, Store, add_job, assert_consistent, end, paper, split
+from distllm.store.tables import metadata
+from tests.store.store_kit import (
+    MODEL,
+    NOW,
+    Store,
+    add_job,
+    assert_agrees,
+    assert_consistent,
+    end,
+    paper,
+    split,
+)
 
 DAY = 86_400.0
 LATER = NOW + 40 * DAY
@@ -61,17 +69,19 @@ def fail_all(store: Store, *, now: float = NOW) -> None:
         store.settle(*(end(each, ErrorClass.BROKEN, now=now + 90 * turn, judged=judged) for each in sent))
 
 
-async def run(path: Path, *, jobs: bool = False, only_count: bool = False, before: float = BEFORE) -> dict[str, int]:
+async def run(
+    place: DatabasePlace, *, jobs: bool = False, only_count: bool = False, before: float = BEFORE
+) -> dict[str, int]:
     """Prune as the command does; the kinds of rows of which some went."""
-    async with open_database(path, references=False) as database:
+    async with open_database(place, references=False) as database:
         doomed = await ended_jobs(database.read, before) if jobs else []
         gone = await prune(database, before, doomed, lambda _: None, only_count=only_count)
     return {kind: number for kind, number in gone.items() if number}
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
-    tables = [name for (name,) in store.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-    return {table: store.rows(f"SELECT * FROM {table}") for table in tables}
+    """All rows of distllm's own tables."""
+    return {table: store.rows(f"SELECT * FROM {table} ORDER BY 1") for table in metadata.tables}
 
 
 async def test_attempts_go_and_the_answers_and_their_attempts_stay(store: Store) -> None:
@@ -79,13 +89,13 @@ async def test_attempts_go_and_the_answers_and_their_attempts_stay(store: Store)
     answer_all(store)
     before = contents(store)
     assert store.value("SELECT count(*) FROM attempts") > 4
-    gone = await run(store.path)
+    gone = await run(store.place)
     assert gone == {"attempts": len(before["attempts"]) - 2}
     after = contents(store)
     assert store.rows("SELECT id FROM attempts") == store.rows("SELECT attempt_id FROM results ORDER BY 1")
-    assert {name for name in before if before[name] != after[name]} <= {"attempts", "sqlite_stat1", "sqlite_sequence"}
+    assert {name for name in before if before[name] != after[name]} == {"attempts"}
     assert store.rows("SELECT attempts FROM answers") == [(1,), (1,)]
-    assert await run(store.path) == {}
+    assert await run(store.place) == {}
 
 
 async def test_a_failure_keeps_its_newest_attempt(store: Store) -> None:
@@ -93,22 +103,20 @@ async def test_a_failure_keeps_its_newest_attempt(store: Store) -> None:
     fail_all(store)
     assert store.rows("SELECT attempts FROM failures") == [(3,), (3,)]
     newest = store.rows("SELECT max(id) FROM attempts GROUP BY prompt_id ORDER BY 1")
-    assert await run(store.path) == {"attempts": 4}
+    assert await run(store.place) == {"attempts": 4}
     assert store.rows("SELECT id FROM attempts ORDER BY id") == newest
     assert store.rows("SELECT attempts FROM failures") == [(1,), (1,)]
 
 
 @pytest.mark.parametrize("change", ["finished_at = NULL", f"finished_at = {BEFORE}"], ids=["unfinished", "young"])
-async def test_what_has_not_ended_or_not_long_ago_is_left_alone(path: Path, change: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        store = Store(path, connection)
-        add_job(store, ["one", "two"])
-        answer_all(store)
-        store.rows(f"UPDATE jobs SET {change}")
-        before = contents(store)
-        assert await run(path) == {}
-        assert await run(path, jobs=True) == {}
-        assert contents(store) | {"sqlite_stat1": []} == before | {"sqlite_stat1": []}
+async def test_what_has_not_ended_or_not_long_ago_is_left_alone(store: Store, change: str) -> None:
+    add_job(store, ["one", "two"])
+    answer_all(store)
+    store.rows(f"UPDATE jobs SET {change}")
+    before = contents(store)
+    assert await run(store.place) == {}
+    assert await run(store.place, jobs=True) == {}
+    assert contents(store) == before
 
 
 async def test_an_attempt_that_is_still_in_flight_is_left_to_its_coordinator(store: Store) -> None:
@@ -117,7 +125,7 @@ async def test_an_attempt_that_is_still_in_flight_is_left_to_its_coordinator(sto
     store.send(me, worker, store.must_take(me, worker).leases[0])
     store.write(lambda tx: request_cancel(tx, job, NOW))
     assert store.write(lambda tx: cancel_some(tx, job, NOW)) == 1
-    assert await run(store.path) == {}
+    assert await run(store.place) == {}
     assert store.rows("SELECT outcome FROM attempts") == [(None,)]
 
 
@@ -126,7 +134,7 @@ async def test_old_samples_of_workers_go(store: Store) -> None:
     sample = Sample(worker, True, 0, 1, 1, 0, 7, 3.0)
     for at in (NOW, BEFORE - 1, BEFORE, LATER):
         store.write(lambda tx, at=at: add_samples(tx, [sample], at))
-    assert await run(store.path) == {"worker_metrics": 2}
+    assert await run(store.place) == {"worker_metrics": 2}
     assert store.rows("SELECT at FROM worker_metrics ORDER BY id") == [(BEFORE,), (LATER,)]
 
 
@@ -136,7 +144,7 @@ async def test_a_job_goes_with_all_that_is_its_own_and_nothing_of_others(store: 
     young = add_job(store, ["shared", "new"], ["findings"])
     answer_all(store, now=LATER)
     kept = store.rows("SELECT * FROM answers WHERE job_id = ? ORDER BY document", young)
-    gone = await run(store.path, jobs=True)
+    gone = await run(store.place, jobs=True)
     # Of four prompts each was tried more than twice.
     assert gone.pop("attempts") >= 8
     assert gone == {"jobs": 1, "prompts": 4, "results": 4, "readings": 1, "documents": 1}
@@ -155,7 +163,7 @@ async def test_an_answer_that_was_reused_stays_whole_when_its_source_goes(store:
     second = add_job(store, ["a paper"])
     store.rows("UPDATE jobs SET finished_at = ? WHERE id = ?", LATER, second)
     before = store.rows("SELECT * FROM answers WHERE job_id = ?", second)
-    await run(store.path, jobs=True)
+    await run(store.place, jobs=True)
     assert store.rows("SELECT id FROM jobs") == [(second,)]
     assert store.rows("SELECT * FROM answers") == before
     assert store.value("SELECT reused_from FROM results") == first
@@ -178,7 +186,7 @@ async def test_a_reading_that_is_no_document_stays_while_a_prompt_needs_it(store
     batch(store, "Be brief.")
     fail_all(store)
     batch(store, "Be long.")
-    gone = await run(store.path, jobs=True)
+    gone = await run(store.place, jobs=True)
     assert gone == {"jobs": 1, "prompts": 1, "attempts": 3, "readings": 1}
     assert store.rows("SELECT system FROM readings") == [("Be long.",)]
 
@@ -186,27 +194,25 @@ async def test_a_reading_that_is_no_document_stays_while_a_prompt_needs_it(store
 async def test_a_batch_that_went_is_made_anew(store: Store) -> None:
     first = batch(store, "Be brief.")
     answer_all(store)
-    await run(store.path, jobs=True)
+    await run(store.place, jobs=True)
     assert batch(store, "Be brief.") > first
 
 
-async def test_what_no_job_points_at_goes_without_jobs_too(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        store = Store(path, connection)
-        add_job(store, ["kept", "unlinked", "unreadable once"])
-        store.rows("DELETE FROM prompts WHERE document_id > 1")
-        store.rows("UPDATE job_documents SET document_id = NULL, reading_id = NULL WHERE ordinal > 0")
-        store.rows("DELETE FROM readings WHERE document_id = 3")
-        assert await run(path) == {"readings": 1, "documents": 2}
-        assert store.rows("SELECT text FROM documents") == [("kept",)]
-        assert store.rows("PRAGMA foreign_key_check") == []
+async def test_what_no_job_points_at_goes_without_jobs_too(store: Store) -> None:
+    add_job(store, ["kept", "unlinked", "unreadable once"])
+    store.rows("DELETE FROM prompts WHERE document_id > 1")
+    store.rows("UPDATE job_documents SET document_id = NULL, reading_id = NULL WHERE ordinal > 0")
+    store.rows("DELETE FROM readings WHERE document_id = 3")
+    assert await run(store.place) == {"readings": 1, "documents": 2}
+    assert store.rows("SELECT text FROM documents") == [("kept",)]
+    assert store.faults() == []
 
 
 def test_a_text_whose_file_reads_as_another_one_stays(store: Store) -> None:
     """Two files with other bytes and the same text are two documents and one reading."""
     add_job(store, [paper("same", data=b"one"), paper("same", data=b"two")])
     assert store.value("SELECT count(*) FROM readings") == 1
-    store.rows("PRAGMA foreign_keys=OFF")
+    store.be_pruned()
     for sweep in (READINGS, DOCUMENTS):
         assert store.write(lambda tx, sweep=sweep: sweep_some(tx, sweep, 0, BEFORE)).going == 0
     # The reading is needed by the second file alone, and needs the first document.
@@ -245,8 +251,8 @@ def test_between_two_steps_of_a_removal_every_promise_is_kept(store: Store, monk
     for job in range(1, 7):
         while store.write(lambda tx, job=job: remove_some(tx, job, BEFORE)) is not None:
             steps += 1
-            assert_consistent(store.connection, thoroughly=False)
-            assert store.rows("PRAGMA foreign_key_check") == []
+            assert_agrees(store.rows)
+            assert store.faults() == []
     # A family of prompts, a file, or what is left, in each.
     assert steps == (4 + 2 + 1) + (1 + 1 + 1) + (2 + 2 + 1) + (1 + 1 + 1) + (1 + 1)
     assert store.rows("SELECT * FROM job_progress") == young
@@ -269,17 +275,15 @@ def test_a_removal_ends_where_its_job_goes_on_again(store: Store) -> None:
     assert store.states(job) == {"pending": 1}
 
 
-async def test_a_dry_run_says_what_goes_and_changes_nothing(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        store = Store(path, connection)
-        mixed(store)
-        for jobs in (False, True):
-            before = contents(store) | {"sqlite_stat1": []}
-            said = await run(path, jobs=jobs, only_count=True)
-            assert contents(store) | {"sqlite_stat1": []} == before
-            assert await run(path, jobs=jobs) == said
-            assert_consistent(connection)
-        assert said.keys() >= {"jobs", "prompts", "results", "attempts", "readings", "documents"}
+async def test_a_dry_run_says_what_goes_and_changes_nothing(store: Store) -> None:
+    mixed(store)
+    for jobs in (False, True):
+        before = contents(store)
+        said = await run(store.place, jobs=jobs, only_count=True)
+        assert contents(store) == before
+        assert await run(store.place, jobs=jobs) == said
+        assert_consistent(store)
+    assert said.keys() >= {"jobs", "prompts", "results", "attempts", "readings", "documents"}
 
 
 @pytest.mark.parametrize("error", [None, ErrorClass.BROKEN, ErrorClass.INPUT])
@@ -306,7 +310,7 @@ def test_what_is_told_late_of_a_prompt_that_is_gone_is_dropped(store: Store, err
 
 def test_a_step_is_bounded_and_the_next_one_goes_on(store: Store) -> None:
     add_job(store, ["one", "two", "three"])
-    store.rows("PRAGMA foreign_keys=OFF")
+    store.be_pruned()
     for table in ("prompts", "job_counters", "job_tokens", "job_documents", "templates", "jobs"):
         store.rows(f"DELETE FROM {table}")
     few = Sweep(DOCUMENTS.name, DOCUMENTS.page, DOCUMENTS.deletes, looked=2, most=1)
@@ -331,67 +335,61 @@ async def test_others_have_the_database_for_as_long_as_each_step_took(
         left.append(seconds)
 
     monkeypatch.setattr("distllm.store.prune.asyncio.sleep", leave)
-    assert (await run(store.path, jobs=True))["jobs"] == 1
+    assert (await run(store.place, jobs=True))["jobs"] == 1
     # Prompts, files, the job, that nothing is left; then four sweeps.
     assert len(left) == 8
     assert all(seconds > 0 for seconds in left)
 
 
-async def test_others_write_between_the_steps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_write_between_the_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "CHUNK_PROMPTS", 1)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        add_job(store := Store(path, connection), [f"paper {n}" for n in range(60)])
-        store.rows("PRAGMA synchronous=OFF")
-        answer_all(store)
-    pruning = asyncio.create_task(run(path, jobs=True))
-    other = Writer(path)
+    add_job(store, [f"paper {n}" for n in range(60)])
+    answer_all(store)
+    pruning = asyncio.create_task(run(store.place, jobs=True))
     written = 0
-    while not pruning.done():
-        await other.run(lambda tx: register(tx, "other", 1, NOW))
-        written += 1
-    await other.close()
+    async with open_database(store.place) as other:
+        while not pruning.done():
+            await other.write(lambda tx: register(tx, "other", 1, NOW))
+            written += 1
     assert (await pruning)["prompts"] == 60
     assert written > 10
 
 
 _PRUNER = """
 import asyncio, sys
-from pathlib import Path
+from distllm.domain.places import place_of
 from distllm.store import removal
 from distllm.store.attempts import Sent
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 removal.CHUNK_PROMPTS = removal.CHUNK_FILES = 1
-path, before = Path(sys.argv[1]), float(sys.argv[2])
+place, before = place_of(sys.argv[1]), float(sys.argv[2])
 async def main():
-    async with open_database(path, references=False) as database:
+    async with open_database(place, references=False) as database:
         jobs = await removal.ended_jobs(database.read, before)
         await prune(database, before, jobs, lambda gone: print(gone.total(), flush=True))
 asyncio.run(main())
 """
 
 
-def test_killed_at_any_step_it_leaves_a_sound_database_and_the_next_one_goes_on(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous=OFF")
-        store = Store(path, connection)
-        add_job(store, [f"paper {n}" for n in range(40)], ["findings", "limits"])
-        answer_all(store)
-        left = store.value("SELECT count(*) FROM prompts")
-        for lines in (3, 17):
-            command = [sys.executable, "-c", _PRUNER, str(path), str(BEFORE)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-                assert process.stdout is not None
-                assert [process.stdout.readline() for _ in range(lines)][-1]
-                process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-            assert_consistent(connection)
-            now = store.value("SELECT count(*) FROM prompts")
-            assert 0 < now < left
-            left = now
-        gone = asyncio.run(run(path, jobs=True))
-        assert gone["prompts"] == left
-        assert gone["documents"] == 40
-        assert_consistent(connection)
-        for table in ("jobs", "prompts", "attempts", "results", "documents", "readings", "job_documents"):
-            assert store.value(f"SELECT count(*) FROM {table}") == 0
+def test_killed_at_any_step_it_leaves_a_sound_database_and_the_next_one_goes_on(store: Store) -> None:
+    add_job(store, [f"paper {n}" for n in range(40)], ["findings", "limits"])
+    answer_all(store)
+    left = store.value("SELECT count(*) FROM prompts")
+    for lines in (3, 17):
+        command = [sys.executable, "-c", _PRUNER, str(store.place), str(BEFORE)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(lines)][-1]
+            process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert_consistent(store)
+        now = store.value("SELECT count(*) FROM prompts")
+        assert 0 < now < left
+        left = now
+    gone = asyncio.run(run(store.place, jobs=True))
+    assert gone["prompts"] == left
+    assert gone["documents"] == 40
+    assert_consistent(store)
+    for table in ("jobs", "prompts", "attempts", "results", "documents", "readings", "job_documents"):
+        assert store.value(f"SELECT count(*) FROM {table}") == 0

@@ -17,9 +17,15 @@ from distllm.store import queries
 from distllm.store.database import open_database
 from distllm.store.fleet import register
 from distllm.store.queries import Query, open_query
-from tests.store.store_kit import NOW, Store, add_job
+from tests.store.store_kit import NOW, SqliteStore, add_job
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
+
+
+@pytest.fixture
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A new database file: what is told here is of SQLite alone."""
+    return sqlite_store
 
 
 def ask(path: Path, statement: str, seconds: float = 30.0) -> list[tuple[Any, ...]]:
@@ -27,7 +33,7 @@ def ask(path: Path, statement: str, seconds: float = 30.0) -> list[tuple[Any, ..
         return list(chain.from_iterable(query.pages()))
 
 
-def test_a_query_gives_names_and_rows(store: Store) -> None:
+def test_a_query_gives_names_and_rows(store: SqliteStore) -> None:
     add_job(store, ["one", "two", "three"])
     with open_query(store.path, "SELECT id, tokens, 7 AS id FROM prompts ORDER BY id", 30) as query:
         assert query.names == ["id", "tokens", "id_2"]
@@ -50,7 +56,7 @@ def test_a_query_gives_names_and_rows(store: Store) -> None:
         ("SELECT 1 WHERE 0", []),
     ],
 )
-def test_what_reads_is_allowed(store: Store, statement: str, rows: list[tuple[object, ...]]) -> None:
+def test_what_reads_is_allowed(store: SqliteStore, statement: str, rows: list[tuple[object, ...]]) -> None:
     add_job(store, ["a paper"])
     assert ask(store.path, statement) == rows
 
@@ -126,8 +132,8 @@ def test_what_does_not_only_read_is_refused_and_changes_nothing(
     assert {each.name for each in tmp_path.iterdir()} <= {"d.db", "d.db-wal", "d.db-shm"}
 
 
-def test_a_view_that_another_program_made_cannot_do_more(store: Store) -> None:
-    store.connection.execute("CREATE VIEW trap AS SELECT load_extension('other') AS x")
+def test_a_view_that_another_program_made_cannot_do_more(store: SqliteStore) -> None:
+    store.rows("CREATE VIEW trap AS SELECT load_extension('other') AS x")
     with pytest.raises(UsageError, match="unsafe use of load_extension"):
         ask(store.path, "SELECT * FROM trap")
 
@@ -193,14 +199,14 @@ async def test_a_query_is_answered_while_the_writer_commits(path: Path) -> None:
         assert ask(path, "SELECT count(*) FROM coordinators") == [(60,)]
 
 
-def test_a_query_goes_on_beside_a_transaction_that_is_open(store: Store) -> None:
-    store.connection.execute("BEGIN IMMEDIATE")
-    store.connection.execute("INSERT INTO coordinators (host, pid, started_at) VALUES ('x', 1, 1)")
+def test_a_query_goes_on_beside_a_transaction_that_is_open(store: SqliteStore) -> None:
+    store.rows("BEGIN IMMEDIATE")
+    store.rows("INSERT INTO coordinators (host, pid, started_at) VALUES ('x', 1, 1)")
     assert ask(store.path, "SELECT count(*) FROM coordinators") == [(0,)]
-    store.connection.execute("ROLLBACK")
+    store.rows("ROLLBACK")
 
 
-def test_a_damaged_database_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_database_is_told_in_one_line(store: SqliteStore, tmp_path: Path) -> None:
     add_job(store, [f"paper {number}" for number in range(200)])
     root = store.value("SELECT rootpage FROM sqlite_master WHERE name = 'documents'")
     damaged = tmp_path / "damaged.db"
@@ -231,7 +237,7 @@ def put_aside(query: Query) -> None:
 
 
 def test_rows_that_nobody_takes_are_put_aside_and_the_log_is_let_go(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_job(store, ["a paper"])
     rows = ask(store.path, MANY)
@@ -245,7 +251,7 @@ def test_rows_that_nobody_takes_are_put_aside_and_the_log_is_let_go(
         assert first + list(chain.from_iterable(pages)) == rows
 
 
-def test_no_more_is_put_aside_than_is_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_put_aside_than_is_wanted(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
     with open_query(store.path, ENDLESS.format("i"), 30, rows=5_001) as query:
         pages = query.pages()
@@ -254,7 +260,7 @@ def test_no_more_is_put_aside_than_is_wanted(store: Store, monkeypatch: pytest.M
         assert list(chain.from_iterable(pages))[-1] == (5_001,)
 
 
-def test_rows_that_are_taken_in_time_are_not_put_aside(store: Store) -> None:
+def test_rows_that_are_taken_in_time_are_not_put_aside(store: SqliteStore) -> None:
     add_job(store, ["a paper"])
     with open_query(store.path, MANY, 30) as query:
         pages = query.pages()
@@ -265,7 +271,9 @@ def test_rows_that_are_taken_in_time_are_not_put_aside(store: Store) -> None:
         assert query._aside is None
 
 
-def test_more_than_can_be_put_aside_is_said_behind_what_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_can_be_put_aside_is_said_behind_what_was(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
     monkeypatch.setattr(queries, "LARGEST_REST", 1_000_000)
     with open_query(store.path, ENDLESS.format("i"), 30) as query:
@@ -278,7 +286,7 @@ def test_more_than_can_be_put_aside_is_said_behind_what_was(store: Store, monkey
         assert sum(taken) > 10_000
 
 
-def test_who_goes_away_does_not_wait_for_what_is_put_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_goes_away_does_not_wait_for_what_is_put_aside(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "TAKEN_SECONDS", 0.0)
     monkeypatch.setattr(queries, "LARGEST_REST", 10**12)
     began = time.monotonic()

@@ -31,7 +31,7 @@ async def test_a_jobs_figures_are_those_of_its_rows(store: Store) -> None:
     leases = store.must_take(me, worker).leases
     store.settle(end(store.send(me, worker, leases[0])))
     store.settle(end(store.send(me, worker, leases[1]), ErrorClass.INPUT))
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         found = await reader.job(job)
         assert found is not None
         told = ("state", "total", "pending", "leased", "done", "failed", "files", "unreadable", "copies", "submitted")
@@ -60,7 +60,7 @@ async def test_the_pace_is_that_of_the_newest_coordinator(store: Store) -> None:
     me = store.coordinator()
     sent = [store.send(me, worker, store.must_take(me, worker).leases[0], NOW + 50 + turn) for turn in range(2)]
     store.settle(end(sent[0], now=NOW + 60))
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         # Each paper has as many tokens as letters, and its question 10; the server told that it read 100.
         assert await reader.recent_attempts() == {
             "ended": 1,
@@ -109,7 +109,7 @@ async def test_nobody_who_reads_on_keeps_the_log_from_being_emptied(
     while group := store.take(me, worker):
         for lease in group.leases:
             store.settle(end(store.send(me, worker, lease), ErrorClass.BROKEN, judged=Failed()))
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         for iterator in every_iterator(reader, job):
             assert await anext(iterator)
             assert log_is_emptied(store)

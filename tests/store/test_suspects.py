@@ -85,7 +85,7 @@ def test_a_death_without_any_suspect_in_flight_is_an_alibi_for_all(store: Store)
 def test_a_server_that_goes_down_without_a_suspect_is_an_alibi_too(store: Store) -> None:
     add_job(store, ["paper"])
     me, worker = store.coordinator(), store.worker("studio")
-    store.connection.execute("UPDATE prompts SET losses = 3, deaths_alone = 4")
+    store.rows("UPDATE prompts SET losses = 3, deaths_alone = 4")
     add_job(store, ["another"])
     [lease] = store.must_take(me, worker).leases
     store.settle(end(store.send(me, worker, lease), ErrorClass.LOST))
@@ -94,7 +94,7 @@ def test_a_server_that_goes_down_without_a_suspect_is_an_alibi_too(store: Store)
 
 def test_a_coordinator_that_ended_in_order_is_no_alibi(store: Store) -> None:
     add_job(store, ["paper"])
-    store.connection.execute("UPDATE prompts SET losses = 3, deaths_alone = 4")
+    store.rows("UPDATE prompts SET losses = 3, deaths_alone = 4")
     me = store.coordinator()
     store.write(lambda tx: retire(tx, me, NOW))
     store.reclaim()

@@ -37,7 +37,7 @@ def answered(store: Store, me: int, by: int, lease: Lease, now: float, *, cached
 
 
 async def left(store: Store, job: int, now: float = NOW) -> float | None:
-    async with open_reader(store.path) as reader:
+    async with open_reader(store.place) as reader:
         found = await progress(reader, job, now)
         assert found is not None
         return found.eta
