@@ -1,15 +1,15 @@
 """The loop that keeps a coordinator alive among others, and tells its stations which of them are its own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from distllm.dispatcher.station import Station
 from distllm.dispatcher.turns import Turns
 from distllm.domain.clock import Clock
 from distllm.store.database import Database
-from distllm.store.fleet import knowledge_of
+from distllm.store.fleet import knowledge_of, note_health
 from distllm.store.hearts import Beat, Heart, LostError
-from distllm.store.tx import StoreError
+from distllm.store.tx import StoreError, Tx
 
 EVERY_SECONDS = 0.5
 FRESH_SECONDS = 1.0
@@ -17,6 +17,8 @@ FRESH_SECONDS = 1.0
 
 LEFTOVERS_EVERY_SECONDS = 10.0
 SHORTEST_COVER_SECONDS = 10.0
+COVER = 1.5
+"""How much longer than the request at hand others are told that there may be one, so that few have to wait for that."""
 
 
 class Presence:
@@ -84,7 +86,7 @@ class Presence:
             if fresh and seconds <= self._covered:
                 return True
             if seconds > self._cover:
-                self._cover = 2 * seconds
+                self._cover = COVER * seconds
             self._due.set()
             await self._renewed.wait()
         return False
@@ -110,11 +112,22 @@ class Presence:
         for station in held[: beat.share]:
             station.ours = True
         if len(held) < beat.share and beat.free:
-            taken = await self._heart.take(beat.free, beat.share - len(held))
-            known = await self._database.write(lambda tx: knowledge_of(tx, sorted(taken)))
-            for worker_id, what in known.items():
-                self._stations[worker_id].take_over(what)
-            self._wake()
+            await self._adopt(await self._heart.take(beat.free, beat.share - len(held)))
+
+    async def _adopt(self, taken: Set[int]) -> None:
+        """Begin with workers that have been another's, or nobody's."""
+        stations = [self._stations[worker_id] for worker_id in sorted(taken)]
+        now, ticks = self._clock.now(), self._clock.ticks()
+
+        def transaction(tx: Tx) -> None:
+            known = knowledge_of(tx, [station.id for station in stations])
+            for station in stations:
+                station.take_over(known[station.id])
+                if station.health is not None:
+                    note_health(tx, station.id, station.health, station.breaker.state(ticks), now)
+
+        await self._database.write(transaction)
+        self._wake()
 
     async def _bury(self) -> None:
         now = self._clock.now()

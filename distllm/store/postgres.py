@@ -31,6 +31,9 @@ STATEMENT_SECONDS = 60.0
 TRIES = 10
 """How often a transaction begins anew that another one was in the way of."""
 
+ME = f"distllm {os.getpid()}"
+"""What its connections are called, so that who looks at the server knows whose they are."""
+
 IDLE = "5s"
 """Who is frozen within a transaction must not keep others from what that has locked."""
 
@@ -293,7 +296,7 @@ class PostgresWriter:
     async def _connected(self) -> "asyncpg.Connection":
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(
-                self._url, server_settings={"application_name": "distllm", "idle_in_transaction_session_timeout": IDLE}
+                self._url, server_settings={"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
             )
             await _set_up(self._connection)
         return self._connection
@@ -367,7 +370,7 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
             max_size=READERS,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
-            server_settings={"default_transaction_read_only": "on", "application_name": "distllm"},
+            server_settings={"default_transaction_read_only": "on", "application_name": ME},
             init=_set_up,
         )
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:

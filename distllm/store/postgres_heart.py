@@ -20,7 +20,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from distllm.domain.places import PostgresUrl
 from distllm.store.hearts import Beat, Heart, LostError
 from distllm.store.leases import take_back
-from distllm.store.postgres import AWAY, PostgresTx, connect, unreachable
+from distllm.store.postgres import AWAY, ME, PostgresTx, connect, unreachable
 from distllm.store.suspects import condemn
 from distllm.store.tx import Tx
 
@@ -162,7 +162,7 @@ async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
 
     Raises StoreError if the server cannot be reached.
     """
-    connection = await connect(url, server_settings={"application_name": "distllm coordinator"})
+    connection = await connect(url, server_settings={"application_name": f"{ME} alive"})
     try:
         async with connection.transaction():
             me = int(await connection.fetchval(_REGISTER, socket.gethostname(), os.getpid(), ALIVE_SECONDS))
