@@ -45,7 +45,7 @@ class Hedges:
         idle = [
             station
             for station in self._stations
-            if station.id in planned and station.usable and not station.silent and station.has_free_seat
+            if station.id in planned and station.taking and not station.silent and station.has_free_seat
         ]
         if not idle:
             return None

@@ -66,10 +66,14 @@ class Presence:
     async def step(self) -> Beat:
         """Renew once, and do what is found to be due. Raises LostError."""
         wanting = self._turns is None or self._turns.claiming
-        idle = [each.id for each in self._stations.values() if not each.ours and not any(True for _ in each.leases())]
-        busy = any(True for each in self._stations.values() for _ in each.leases())
+        busy = {each.id for each in self._stations.values() if any(True for _ in each.leases())}
+        idle = [each for each in self._stations.values() if each.id not in busy and (each.leaving or not wanting)]
+        for station in idle:
+            station.ours = False
         cover, began = self._cover, self._clock.ticks()
-        beat = await self._heart.beat(list(self._stations), idle, cover if wanting or busy else 0.0)
+        beat = await self._heart.beat(
+            list(self._stations), [each.id for each in idle], cover if wanting or busy else 0.0
+        )
         self._beaten, self._covered = began, cover
         self._renewed.set()
         self._renewed = asyncio.Event()
@@ -102,15 +106,11 @@ class Presence:
     async def _share(self, beat: Beat, *, wanting: bool) -> None:
         held = [station for station in self._stations.values() if station.id in beat.ours]
         if not wanting:
-            for station in held:
-                station.ours = False
             return
         # Those with the least to end are given back first.
-        held.sort(key=lambda station: (not station.ours, -sum(1 for _ in station.leases())))
-        for station in held[beat.share :]:
-            station.ours = False
-        for station in held[: beat.share]:
-            station.ours = True
+        held.sort(key=lambda station: (station.leaving, -sum(1 for _ in station.leases())))
+        for place, station in enumerate(held):
+            station.ours, station.leaving = True, place >= beat.share
         if len(held) < beat.share and beat.free:
             await self._adopt(await self._heart.take(beat.free, beat.share - len(held)))
 

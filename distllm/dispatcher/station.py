@@ -27,7 +27,7 @@ class Station:
 
     `limit` is the number of seats that is configured, None to believe the server, or one. It is `silent` if it missed
     a probe with requests in flight and has answered nothing since. While it is not `ours`, another coordinator may be
-    asking its worker: nothing new is sent.
+    asking its worker: nothing is sent. One that is `leaving` ends what was leased for it, and is another's then.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Station:
         self.looks = 0
         self.silent = False
         self.ours = True
+        self.leaving = False
         self.rates = dict(known.rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
@@ -87,6 +88,11 @@ class Station:
         )
 
     @property
+    def taking(self) -> bool:
+        """Whether more may be leased for it now."""
+        return self.usable and not self.leaving
+
+    @property
     def mean_seconds(self) -> float | None:
         """The mean time of its answers in this run; None before the first."""
         return self._answer_seconds / self._answers if self._answers else None
@@ -98,7 +104,7 @@ class Station:
 
     def take_over(self, known: Knowledge) -> None:
         """It is ours from now on, after it was another coordinator's; nothing is in flight."""
-        self.ours = True
+        self.ours, self.leaving = True, False
         self.rates = dict(known.rates)
         self._written = known.written
         self._warm = deque(known.read_last)
@@ -174,7 +180,7 @@ class Station:
 
         What an idle seat has read is no more its own if it is `held` by another, who reads it now.
         """
-        wanting = [seat for seat in self.open_seats() if seat.wanting] if self.usable else []
+        wanting = [seat for seat in self.open_seats() if seat.wanting] if self.taking else []
         wanting = wanting[: max(0, len(wanting) - len(self.ready))]
         asked = self._answers + self._failures
         weight = weigh(

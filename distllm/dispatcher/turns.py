@@ -271,7 +271,7 @@ class Turns:
 
     def _placing(self) -> Placing | None:
         """The pace of the fleet, where it can be told: several workers, and one model for all."""
-        stations = [station for station in self._stations.values() if station.usable]
+        stations = [station for station in self._stations.values() if station.taking]
         if len(stations) < 2 or len(self._models) != 1:
             return None
         [model] = self._models
@@ -283,7 +283,7 @@ class Turns:
         idle = {
             station.id
             for station in self._stations.values()
-            if station.usable and station.has_free_seat and station.id in self._planned
+            if station.taking and station.has_free_seat and station.id in self._planned
         }
         placing = self._placing() if idle and self.claiming and self._room() > 0 else None
         found = None if placing is None else placing.help_out(idle)
@@ -309,7 +309,7 @@ class Turns:
 
     def _takers(self) -> list[Ask]:
         """Whoever could take a prompt that is to be asked alone."""
-        return [Ask(station.id, station.windows(), limit=1) for station in self._stations.values() if station.usable]
+        return [Ask(station.id, station.windows(), limit=1) for station in self._stations.values() if station.taking]
 
     def _tell_of_suspects(self) -> None:
         if not self._told_of_suspects:
@@ -319,7 +319,7 @@ class Turns:
     def _asks(self) -> list[Ask]:
         if self._asking_alone:
             return []
-        stations = [station for station in self._stations.values() if station.usable]
+        stations = [station for station in self._stations.values() if station.taking]
         means = [station.mean_seconds for station in stations if station.mean_seconds]
         held = {reading for station in self._stations.values() for reading in station.readings()}
         machines = [station.view(min(means, default=None), held) for station in stations]

@@ -18,7 +18,7 @@ _REGISTER = insert_row(coordinators, "host", "pid", "started_at").returning(coor
 _RETIRE = (
     update(coordinators)
     .where(coordinators.c.id == bindparam("me"))
-    .values(ended_at=bindparam("now"), alive_until=bindparam("now"))
+    .values(ended_at=bindparam("now"), alive_until=bindparam("now"), busy_until=literal_column("0"))
 )
 
 
@@ -28,7 +28,7 @@ def register(tx: Tx, host: str, pid: int, now: float) -> int:
 
 
 def retire(tx: Tx, me: int, now: float) -> None:
-    """Say that a coordinator ended in order."""
+    """Say that a coordinator ended in order, and all its requests with it."""
     tx.run(_RETIRE, {"me": me, "now": now})
 
 

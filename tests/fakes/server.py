@@ -96,6 +96,9 @@ class FakeServer:
         self.shown = 0
         self.answer = answer or (lambda seen: f"Answer to: {seen.question}")
         self.requests: list[Seen] = []
+        self.in_flight = 0
+        """Requests whose client waits for the answer."""
+        self.most_at_once = 0
         self.probes = 0
         self.probe_status = 200
         self.probe_hangs = False
@@ -234,6 +237,8 @@ class FakeServer:
         seen.prefill = self.seconds_per_prompt_token or seen.prefill
         seen.decode = self.seconds_per_token or seen.decode
         self.requests.append(seen)
+        self.in_flight += 1
+        self.most_at_once = max(self.most_at_once, self.in_flight)
         self._changed.set()
         if self._on_request is not None:
             self._on_request(seen)
@@ -244,6 +249,7 @@ class FakeServer:
             seen.ended = seen.ended or "disconnected"
             raise
         finally:
+            self.in_flight -= 1
             self._own.answered(seen)
             self._changed.set()
         return response
