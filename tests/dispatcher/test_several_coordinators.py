@@ -92,8 +92,7 @@ async def test_two_coordinators_share_the_workers_and_each_prompt_is_asked_once(
             await asyncio.wait_for(asyncio.gather(first, second), 30)
         assert asked(one, two) == 60
         assert max(one.most_at_once, two.most_at_once) <= 3
-        shares = await cluster.rows("SELECT coordinator_id, count(DISTINCT worker_id) FROM attempts GROUP BY 1")
-        assert sorted(count for _, count in shares) == [1, 1]
+        assert await cluster.rows("SELECT count(DISTINCT coordinator_id) FROM attempts") == [(2,)]
     await cluster.assert_done(60)
 
 
