@@ -95,7 +95,7 @@ class Reader(ABC):
         return await self.rows(_WORKER_MODELS)
 
     async def recent_attempts(self) -> Record:
-        """The newest attempts of the newest coordinator: how many ended, how many are in flight, and since when.
+        """The newest attempts of those who coordinate: how many ended, how many are in flight, and since when.
 
         With their `answers`, the tokens `read` and `written` for them, and those that what is in flight has to read,
         `reading`: those of a paper shared among its prompts, where servers do not tell what was cached. `known` is
@@ -111,7 +111,7 @@ class Reader(ABC):
         return row
 
     async def speeds(self, model: str) -> list[Record]:
-        """The tokens a second of workers that the newest coordinator found well, for a model: read, write, seats.
+        """The tokens a second of workers that a coordinator of today found well, for a model: read, write, seats.
 
         And the mean tokens of all answers of each, `mean`, None without any. A worker whose speed is not known yet is
         not among them.
@@ -309,10 +309,11 @@ SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode
 # The pace of the last attempts, found from the end of the table: never a scan of a long job's history.
 _RECENT = """
 WITH newest AS (
-  SELECT prompt_id, started_at, finished_at, outcome, prompt_tokens, cached_tokens, completion_tokens FROM attempts
-   WHERE id >= coalesce((SELECT (id + CASE WHEN ended_at IS NULL THEN 0 ELSE 1 END) << 32
-                            FROM coordinators ORDER BY id DESC LIMIT 1), 0)
-   ORDER BY id DESC LIMIT 64),
+  SELECT a.prompt_id, a.started_at, a.finished_at, a.outcome, a.prompt_tokens, a.cached_tokens, a.completion_tokens
+    FROM coordinators c
+   CROSS JOIN attempts a ON a.id >= c.id << 32
+         AND a.id > (SELECT max(m.id) FROM attempts m WHERE m.id < (c.id + 1) << 32) - 64 AND a.id < (c.id + 1) << 32
+   WHERE c.ended_at IS NULL),
 told AS (
   SELECT n.*, CASE WHEN p.level > 0 THEN p.tokens
                    ELSE r.tokens * t.readings / t.asked + t.question_tokens / t.asked END AS share
@@ -345,7 +346,8 @@ SELECT m.prefill_rate AS read, m.decode_rate AS write, coalesce(w.slots, 1) AS s
        w.completion_tokens * 1.0 / nullif(w.succeeded, 0) AS mean
   FROM worker_models m JOIN workers w ON w.id = m.worker_id
  WHERE m.model = :model AND w.healthy = 1 AND w.breaker <> 'open' AND m.prefill_rate > 0 AND m.decode_rate > 0
-   AND w.last_seen_at >= (SELECT started_at FROM coordinators ORDER BY id DESC LIMIT 1)
+   AND w.last_seen_at >= coalesce((SELECT min(started_at) FROM coordinators WHERE ended_at IS NULL),
+                                  (SELECT max(started_at) FROM coordinators))
 """
 
 _UNFIT = """

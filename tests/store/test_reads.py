@@ -53,11 +53,11 @@ async def test_a_jobs_figures_are_those_of_its_rows(store: Store) -> None:
         assert len(answers) == 2
 
 
-async def test_the_pace_is_that_of_the_newest_coordinator(store: Store) -> None:
+async def test_the_pace_is_that_of_those_who_coordinate(store: Store) -> None:
     add_job(store, ["one", "two", "three"])
     old, worker = store.coordinator(), store.worker("studio")
     store.settle(end(store.send(old, worker, store.must_take(old, worker).leases[0])))
-    me = store.coordinator()
+    me = store.reclaim()
     sent = [store.send(me, worker, store.must_take(me, worker).leases[0], NOW + 50 + turn) for turn in range(2)]
     store.settle(end(sent[0], now=NOW + 60))
     async with open_reader(store.place) as reader:
