@@ -107,6 +107,7 @@ def accept_batch(tx: Tx, batch_id: int, model: str | None, job_model: str, lines
 
     `model` is what the lines call the model that the job knows as `job_model`.
     """
+    tx.alone(f"batch {batch_id}")
     for key, job_id in tx.rows(_STANDS, {"batch": batch_id}):
         if job_id is None:
             job = NewBatch(name=key, model=job_model, params={}, priority=0, key=f"openai {key}")
@@ -138,6 +139,7 @@ def add_lines(tx: Tx, batch_id: int, lines: Sequence[NewLine], digests: Iterable
 
     What is answered already, in another batch too, is not asked again (see `reuse` for `digests`).
     """
+    tx.alone(f"batch {batch_id}")
     found = tx.rows(_JOB, {"batch": batch_id})
     if not found:
         return False

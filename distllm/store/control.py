@@ -42,12 +42,12 @@ _GO_ON = update(jobs).where(_THE_JOB, jobs.c.paused_at.is_not(None)).values(paus
 
 def pause(tx: Tx, job_id: int, now: float) -> bool:
     """Lease nothing more of a job; false if it is paused, cancelled or ended already."""
-    return tx.run(_PAUSE, {"job": job_id, "now": now}) == 1
+    return _announced(tx, tx.run(_PAUSE, {"job": job_id, "now": now})) == 1
 
 
 def go_on(tx: Tx, job_ids: Iterable[int]) -> int:
     """Let paused jobs be leased again; return how many were paused."""
-    return sum(tx.run(_GO_ON, {"job": job_id}) for job_id in job_ids)
+    return _announced(tx, sum(tx.run(_GO_ON, {"job": job_id}) for job_id in job_ids))
 
 
 # A job that is still being built is whole from now on, so that nobody builds more of it.
@@ -64,22 +64,23 @@ _CANCEL = (
 
 def request_cancel(tx: Tx, job_id: int, now: float) -> bool:
     """Lease nothing of a job ever again; false if it is cancelled or ended already. `cancel_some` ends it."""
-    return tx.run(_CANCEL, {"job": job_id, "now": now}) == 1
+    return _announced(tx, tx.run(_CANCEL, {"job": job_id, "now": now})) == 1
 
 
 _END = {"state": CANCELLED, "holder": None, "finished_at": bindparam("now")}
 _OF_JOB = prompts.c.job_id == bindparam("job")
 
-# What is in flight first: its coordinator notices, and stops the requests.
 _CANCEL_LEASED = update(prompts).where(_OF_JOB, prompts.c.state == LEASED).values(_END).returning(prompts.c.parent_id)
 _CANCEL_READY = (
     update(prompts)
     .where(
+        # Said twice: what is chosen may be leased before it is changed.
+        prompts.c.state == PENDING,
         prompts.c.id.in_(
             select(prompts.c.id)
             .where(_OF_JOB, prompts.c.state == PENDING, prompts.c.waits_for == literal_column("0"))
             .limit(bindparam("count"))
-        )
+        ),
     )
     .values(_END)
     .returning(prompts.c.parent_id)
@@ -100,14 +101,22 @@ def cancel_some(tx: Tx, job_id: int, now: float) -> int:
     """Cancel the next prompts of a job whose cancelling was requested; 0 once it has ended."""
     values = {"job": job_id, "now": now, "count": CHUNK_PROMPTS}
     tx.run(_FORGET_PARTS, values)
-    leased = tx.rows(_CANCEL_LEASED, values)
     pending = tx.rows(_CANCEL_READY, values)
     if len(pending) < CHUNK_PROMPTS:
         pending += tx.rows(_CANCEL_WAITING, values)
+    # What was leased while this chose among what was pending is seen now.
+    leased = tx.rows(_CANCEL_LEASED, values)
     _count(tx, job_id, leased, PromptState.LEASED, PromptState.CANCELLED)
     _count(tx, job_id, pending, PromptState.PENDING, PromptState.CANCELLED)
     tx.run(FINISH, values)
-    return len(leased) + len(pending)
+    tx.announce()
+    return len(leased) + len(pending) or tx.value(_LEFT, values)
+
+
+# What went back to be asked again meanwhile is cancelled by the next step.
+_LEFT = select(func.count()).select_from(
+    select(prompts.c.id).where(_OF_JOB, prompts.c.state.in_((PENDING, LEASED))).limit(literal_column("1")).subquery()
+)
 
 
 # A cancel that was killed midway left its job without an end.
@@ -125,6 +134,7 @@ _REOPEN = update(jobs).where(_THE_JOB).values(finished_at=None)
 _RETRY = (
     update(prompts)
     .where(
+        prompts.c.state == FAILED,
         prompts.c.id.in_(select(prompts.c.id).where(_OF_JOB, prompts.c.state == FAILED).limit(bindparam("count"))),
     )
     .values(
@@ -153,7 +163,7 @@ def retry_some(tx: Tx, job_id: int, now: float) -> int:
         tx.run(_REOPEN, {"job": job_id})
         tx.run(_TRUST, {"prompts": as_list(prompt_id for _, prompt_id in rows)})
         _count(tx, job_id, rows, PromptState.FAILED, PromptState.PENDING)
-    return len(rows)
+    return _announced(tx, len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +257,16 @@ def retry_truncated(tx: Tx, job_id: int, names: Iterable[str], now: float) -> Ro
             truncated=-1,
             unproven=-int(proof == "unproven"),
         )
-    if again:
+    if _announced(tx, again):
         tx.run(_REOPEN, {"job": job_id})
     return Room(again, left)
+
+
+def _announced(tx: Tx, changed: int) -> int:
+    """How much has changed, which is announced if it is anything."""
+    if changed:
+        tx.announce()
+    return changed
 
 
 def _count(tx: Tx, job_id: int, rows: Iterable[Row], source: PromptState, target: PromptState) -> None:

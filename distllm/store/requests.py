@@ -83,6 +83,7 @@ def open_batch(tx: Tx, batch: NewBatch, digests: Iterable[str], now: float) -> t
     That one goes on, also if it was paused. It is not the same if it was cancelled, nor if it has ended with
     answers of weights that are not among `digests`, which the fleet has: what still holds of those is reused.
     """
+    tx.alone(f"request {batch.key}")
     for job_id, submitted_at, finished_at, cancelled_at in tx.rows(_KNOWN, {"key": batch.key}):
         strange = {"job": job_id, "digests": as_list(digests)}
         if cancelled_at is None and (finished_at is None or tx.value(_OTHER_WEIGHTS, strange) is None):
@@ -124,6 +125,7 @@ def add_requests(
 
     What is answered already is not asked again (see `reuse` for `digests`), unless the batch is fresh.
     """
+    tx.alone(f"prompts of job {job_id}")
     built, submitted_at, model, fresh = tx.rows(_BUILT, {"job": job_id})[0]
     new = requests[max(0, built - first) :]
     if submitted_at is not None or not new:
@@ -172,3 +174,4 @@ def submit_batch(tx: Tx, job_id: int, now: float) -> None:
     """Let the prompts of a batch be leased: all are written."""
     if tx.run(_SUBMIT, {"job": job_id, "now": now}):
         tx.run(FINISH, {"job": job_id, "now": now})
+        tx.announce()

@@ -118,6 +118,8 @@ def create_job(tx: Tx, job: NewJob, now: float) -> int:
 
     The id of the job is returned that the same request has made already, if that is known (see `known_job`).
     """
+    # The same request may be made twice at the same time.
+    tx.alone(f"request {job.key or job.request_hash}")
     known = known_job(tx, job)
     if known is not None:
         return known
@@ -176,17 +178,18 @@ def unread_files(tx: Tx, job_id: int) -> list[tuple[int, str]]:
 
 
 # The same bytes are one document; one that could not be read before is given its text now.
-_SAVE_DOCUMENT = upsert_into(documents).values(
-    {name: bindparam(name) for name in ("sha256", "title", "pages", "characters", "problem", "created_at", "text")}
-)
-_SAVE_DOCUMENT = _SAVE_DOCUMENT.on_conflict_do_update(
+_DOCUMENT = ("sha256", "title", "pages", "characters", "problem", "created_at", "text")
+_new = upsert_into(documents).values({name: bindparam(name) for name in _DOCUMENT})
+_SAVE_DOCUMENT = _new.on_conflict_do_update(
     index_elements=[documents.c.sha256],
-    set_={name: _SAVE_DOCUMENT.excluded[name] for name in ("title", "pages", "characters", "problem", "text")},
+    set_={name: _new.excluded[name] for name in ("title", "pages", "characters", "problem", "text")},
     where=documents.c.problem.is_not(None),
 )
+# What could not be opened has no hash, and is a document of its own.
+_ADD_DOCUMENT = insert_row(documents, *_DOCUMENT).returning(documents.c.id)
 _STORED = select(documents.c.id, documents.c.text, documents.c.problem)
 _BY_HASH = _STORED.where(documents.c.sha256 == bindparam("sha"))
-_NEWEST = _STORED.order_by(documents.c.id.desc()).limit(1)
+_BY_ID = _STORED.where(documents.c.id == bindparam("document"))
 
 _MODEL = select(jobs.c.model).where(jobs.c.id == bindparam("job"))
 
@@ -205,19 +208,20 @@ def save_document(
     A text that is stored already for the same bytes stays as it is, and is what this job asks about too;
     `read_as` makes a reading of it.
     """
-    tx.run(
-        _SAVE_DOCUMENT,
-        {
-            "sha256": document.sha256,
-            "title": document.title,
-            "pages": document.pages,
-            "characters": len(document.text),
-            "problem": document.problem,
-            "created_at": now,
-            "text": document.text,
-        },
-    )
-    stored = tx.rows(_NEWEST, {}) if document.sha256 is None else tx.rows(_BY_HASH, {"sha": document.sha256})
+    row = {
+        "sha256": document.sha256,
+        "title": document.title,
+        "pages": document.pages,
+        "characters": len(document.text),
+        "problem": document.problem,
+        "created_at": now,
+        "text": document.text,
+    }
+    if document.sha256 is None:
+        stored = tx.rows(_BY_ID, {"document": tx.value(_ADD_DOCUMENT, row)})
+    else:
+        tx.run(_SAVE_DOCUMENT, row)
+        stored = tx.rows(_BY_HASH, {"sha": document.sha256})
     document_id, text, problem = stored[0]
     reading_id = None
     if problem is None:
@@ -294,6 +298,8 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     first, then those about parts of documents that are split. The last step sets `submitted_at`: from then on its
     prompts can be leased.
     """
+    # Whoever goes on with a submit that seems to have been cut short may not be the only one.
+    tx.alone(f"prompts of job {job_id}")
     built, submitted_at, fresh = tx.rows(_PROGRESS, {"job": job_id})[0]
     if submitted_at is not None:
         return True
@@ -317,6 +323,7 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
         return False
     tx.run(_SUBMIT, {"job": job_id, "now": now})
     tx.run(FINISH, {"job": job_id, "now": now})
+    tx.announce()
     return True
 
 
