@@ -263,7 +263,7 @@ SELECT b.id, b.key, b.job_id, b.endpoint, b.input_file, b.metadata, b.model, b.o
 """
 
 _PAGE = f"""
-{_BATCHES} WHERE :after IS NULL OR b.id < (SELECT id FROM batches WHERE key = :after) ORDER BY b.id DESC LIMIT :limit
+{_BATCHES} WHERE b.id < (SELECT id FROM batches WHERE key = :after) OR :after IS NULL ORDER BY b.id DESC LIMIT :limit
 """
 
 _LINES = """

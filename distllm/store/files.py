@@ -137,7 +137,7 @@ async def file_page(
 _PAGE = f"""
 SELECT {_COLUMNS} FROM files
  WHERE bytes IS NOT NULL AND (purpose = :purpose OR :purpose IS NULL)
-   AND (:after IS NULL OR id %s (SELECT id FROM files WHERE key = :after)) ORDER BY id %s LIMIT :limit
+   AND (id %s (SELECT id FROM files WHERE key = :after) OR :after IS NULL) ORDER BY id %s LIMIT :limit
 """
 _NEWEST, _OLDEST = _PAGE % ("<", "DESC"), _PAGE % (">", "ASC")
 

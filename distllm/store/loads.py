@@ -13,7 +13,7 @@ async def load_steps(reader: Reader, since: float, step: float) -> list[Record]:
 
 # A week of samples is a few thousand rows a worker: found by the index of each.
 _STEPS = """
-SELECT w.identity, cast((m.at - :since) / :step AS INTEGER) AS step, avg(m.in_flight) AS in_flight,
+SELECT w.identity, CAST((m.at - :since) / :step AS INTEGER) AS step, avg(m.in_flight) AS in_flight,
        avg(m.healthy) AS healthy, sum(m.succeeded) AS answers, sum(m.failed) AS failed,
        sum(m.completion_tokens) AS tokens
   FROM workers w CROSS JOIN worker_metrics m ON m.worker_id = w.id AND m.at >= :since

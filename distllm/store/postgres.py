@@ -98,6 +98,8 @@ _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _TIME = re.compile(r"strftime\('%Y-%m-%dT%H:%M:%SZ', (.+?), 'unixepoch'\)")
 _IN_ITS_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (_TIME, r"""to_char(to_timestamp(\1) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""),
+    # A cast rounds.
+    (re.compile(r"\bCAST\((.+?) AS INTEGER\)"), r"CAST(trunc(\1) AS INTEGER)"),
     (re.compile(r"json_each\((:\w+)\)"), r"json_array_elements_text(CAST(\1 AS json))"),
     # Its planner orders the tables by itself.
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),
@@ -195,7 +197,13 @@ async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
 
 
 async def _set_up(connection: "asyncpg.Connection") -> None:
-    await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=_number, format="text")
+    """Have values come as they come from SQLite."""
+    for name, encoder, decoder in (("numeric", str, _number), ("bool", _truth, lambda text: int(text == "t"))):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=encoder, decoder=decoder, format="text")
+
+
+def _truth(value: object) -> str:
+    return "true" if value else "false"
 
 
 def unreachable(url: PostgresUrl, error: Exception) -> StoreError:

@@ -303,7 +303,7 @@ SELECT v.*, w.identity, w.error, w.breaker, w.slots, w.seats
 
 _WORKER_MODELS = """
 SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode_rate, m.load_seconds
-  FROM worker_models m JOIN workers w ON w.id = m.worker_id ORDER BY m.loaded DESC, m.model
+  FROM worker_models m JOIN workers w ON w.id = m.worker_id ORDER BY m.loaded DESC NULLS LAST, m.model
 """
 
 # The pace of the last attempts, found from the end of the table: never a scan of a long job's history.
