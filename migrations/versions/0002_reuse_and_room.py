@@ -16,7 +16,12 @@ def upgrade() -> None:
     op.add_column("prompts", sa.Column("max_tokens", whole, nullable=True))
     op.drop_index("ix_jobs_building", "jobs")
     op.create_index(
-        "ix_jobs_unfinished", "jobs", ["request_hash"], unique=False, sqlite_where=sa.text("finished_at IS NULL")
+        "ix_jobs_unfinished",
+        "jobs",
+        ["request_hash"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_index(
         "ix_prompts_answered",

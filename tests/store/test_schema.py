@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
+from sqlalchemy import MetaData, create_engine, create_mock_engine
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.states import FINAL, PromptState
@@ -20,7 +20,8 @@ from distllm.insights import progress, reading
 from distllm.store.migrate import connect, migrations_folder, revision_of, revisions, upgrade
 from distllm.store.reads import open_reader
 from distllm.store.tables import metadata
-from tests.store.store_kit import Store, add_job
+from tests.postgres_server import PostgresServer
+from tests.store.store_kit import PostgresStore, Store, add_job
 
 PROGRESS = "job_id job state total pending leased done failed cancelled started_at finished_at"
 VIEWS = {
@@ -80,6 +81,50 @@ def test_migrations_keep_the_conditions_of_the_partial_indexes(template: Path) -
     assert found["ix_prompts_ready"].endswith(f"(job_id, tokens DESC, reading_id, id) {ready}")
     assert found["ix_prompts_ready_reading"].endswith(f"(reading_id) {ready}")
     assert found["ix_prompts_held"].endswith("(holder) WHERE state = 'leased'")
+
+
+# Each part of the schema of this database, as PostgreSQL itself says it.
+CATALOG = """
+SELECT c.relname AS of, 'column ' || lpad(CAST(a.attnum AS TEXT), 3) AS what,
+       concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+UNION ALL
+SELECT CAST(conrelid::regclass AS TEXT), 'constraint ' || conname, pg_get_constraintdef(oid)
+  FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL
+SELECT tablename, 'index ' || indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+"""
+
+
+def declared_on_postgres() -> list[str]:
+    """The statements that make what the code speaks of, with the conditions of SQLite's partial indexes."""
+    declared = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        for index in table.to_metadata(declared).indexes:
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+    statements: list[str] = []
+    engine = create_mock_engine(
+        "postgresql+asyncpg://", lambda made, *_, **__: statements.append(str(made.compile(dialect=engine.dialect)))
+    )
+    declared.create_all(engine, checkfirst=False)
+    return statements
+
+
+def test_on_postgres_migrations_and_tables_agree(
+    postgres_server: PostgresServer, postgres_url: str, empty_postgres_url: str
+) -> None:
+    with closing(PostgresStore(postgres_server, empty_postgres_url)) as empty:
+        for statement in declared_on_postgres():
+            empty.rows(statement)
+        declared = {(of, what): said for of, what, said in empty.rows(CATALOG)}
+    with closing(PostgresStore(postgres_server, postgres_url)) as store:
+        migrated = {(of, what): said for of, what, said in store.rows(CATALOG) if of != "alembic_version"}
+    assert migrated == declared
+    assert migrated["prompts", "index ix_prompts_ready"].endswith(
+        "(job_id, tokens DESC, reading_id, id) WHERE ((state = 'pending'::text) AND (waits_for = 0))"
+    )
 
 
 @pytest.mark.parametrize("view", VIEWS)
