@@ -8,15 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distllm.cli.screen import Ticker, err, out, print_json, safe, tell
-from distllm.domain.errors import DistllmError
+from distllm.domain.errors import DistllmError, UsageError
+from distllm.domain.places import DatabasePlace, PostgresUrl, place_of
 from distllm.domain.text import size_in_words
 from distllm.domain.words import count
 from distllm.store.backup import back_up
 from distllm.store.checkup import Finding, Level, check
+from distllm.store.engines import postgres
 from distllm.store.locks import coordinator_lock, coordinator_pid
 from distllm.store.migrate import revision_of, revisions, upgrade
 
 EXIT_FAULTS = 1
+QUIET_SECONDS = 2.0
 WORTH_TELLING = 20_000_000
 """Bytes whose copying takes long enough to show how far it is."""
 
@@ -134,6 +137,34 @@ def back_up_database(db: Path, target: Path, as_json: bool) -> int:
         print_json({"path": str(db.absolute()), "copy": str(target.absolute()), "bytes": size})
         return 0
     out.print(safe(f"{target} is a whole copy of {db} ({size_in_words(size)}), checked."), soft_wrap=True)
+    return 0
+
+
+def copy_to_server(db: DatabasePlace, target: str, as_json: bool) -> int:
+    """Copy the database of a file to PostgreSQL, or go on with such a copy."""
+    url = place_of(target)
+    if isinstance(db, PostgresUrl) or not isinstance(url, PostgresUrl):
+        raise UsageError("db copy goes from a file to PostgreSQL: distllm --db FILE db copy postgresql://HOST/NAME")
+    must_exist(db)
+    ticker = Ticker(QUIET_SECONDS)
+
+    def show(done: str, rows: int, total: int) -> None:
+        ticker.show(f"{rows:,} of {count(total, 'row')} {done}")
+
+    try:
+        with without_coordinator(db, "then copy"):
+            copied = asyncio.run(postgres("copying").copy_database(db, url, show))
+    finally:
+        ticker.clear()
+    if as_json:
+        facts = {"path": str(db.absolute()), "copy": str(url), "rows": copied.rows, "changed": copied.changed}
+        print_json(facts)
+        return 0
+    rows = count(sum(copied.rows.values()), "row")
+    if not copied.changed:
+        tell(f"{url} is a whole copy of {db} already ({rows}); nothing was changed.")
+        return 0
+    tell(f"{url} is a whole copy of {db} ({rows}), compared row by row. To go on there: distllm --db {url} resume")
     return 0
 
 

@@ -12,7 +12,8 @@ from distllm.cli.records import print_records
 from distllm.cli.screen import err, fits, let_go, out, safe, table
 from distllm.export.csv import csv_rows
 from distllm.export.target import named
-from distllm.store.queries import TABLE_ROWS, Query, Row, in_table, open_query
+from distllm.store.queries import TABLE_ROWS, Query, in_table, open_query
+from distllm.store.tx import Row
 
 ROWS = 1_000_000
 EXIT_INTERRUPTED = 130

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from distllm.domain.places import PostgresUrl
-from distllm.store.tx import Row, StoreError, Tx
+from distllm.store.tx import Row, StoreError, Tx, length
 
 T = TypeVar("T")
 
@@ -175,9 +175,12 @@ class PostgresTx(Tx):
 
 
 def _in_order(names: Iterable[str], constants: Mapping[str, Any], values: Mapping[str, Any]) -> list[Any]:
-    given = [values[name] if name in values else constants[name] for name in names]
-    # The one character that its texts cannot hold.
-    return [each.replace("\0", "\ufffd") if type(each) is str and "\0" in each else each for each in given]
+    return [as_kept(values[name] if name in values else constants[name]) for name in names]
+
+
+def as_kept(value: Any) -> Any:
+    """A value without the one character that its texts cannot hold."""
+    return value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value
 
 
 def _number(text: str) -> int | float:
@@ -194,6 +197,28 @@ async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
         )
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
         raise unreachable(url, error) from error
+
+
+@asynccontextmanager
+async def session(url: PostgresUrl, **more: Any) -> AsyncIterator["asyncpg.Connection"]:
+    """A connection for as long as this lasts; whatever the server refuses on it is a StoreError."""
+    connection = await connect(url, **more)
+    try:
+        await _set_up(connection)
+        yield connection
+    except (*_AWAY, asyncpg.PostgresError) as error:
+        raise unreachable(url, error) from error
+    finally:
+        connection.terminate()
+
+
+async def fetched(cursor: Any, most: int, longest: int) -> AsyncIterator[list[Row]]:
+    """The rows of a cursor: at most so many at a time, and of wide ones so few that they are about as long as that."""
+    count = 1
+    while rows := [tuple(row) for row in await cursor.fetch(count)]:
+        yield rows
+        widest = max(1, max(map(length, rows)))
+        count = max(1, min(most, 2 * count, longest // widest))
 
 
 async def _set_up(connection: "asyncpg.Connection") -> None:

@@ -9,6 +9,9 @@ from distllm.store.postgres import connect
 
 OLDEST_VERSION = 15
 
+COPYING = "copying"
+"""What the name of the schema begins with as long as a copy into it is not whole."""
+
 _TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
 _ALEMBIC = "SELECT to_regclass('alembic_version') IS NOT NULL AND to_regclass('readings') IS NOT NULL"
 
@@ -25,16 +28,27 @@ async def server_revision(url: PostgresUrl) -> str | None:
         await connection.close()
 
 
+async def found_revision(connection: "asyncpg.Connection") -> str | None:
+    """What a database says that its schema is; None if it has none."""
+    if not await connection.fetchval(_ALEMBIC):
+        return None
+    return str(await connection.fetchval("SELECT version_num FROM alembic_version"))
+
+
 async def _revision(connection: "asyncpg.Connection", url: PostgresUrl) -> str | None:
     if connection.get_server_version().major < OLDEST_VERSION:
         raise DistllmError(
             f"{url} is PostgreSQL {connection.get_server_version().major}: distllm needs {OLDEST_VERSION} or newer"
         )
-    if not await connection.fetchval(_ALEMBIC):
+    revision = await found_revision(connection)
+    if revision is None:
         if await connection.fetchval(_TABLES):
             raise DistllmError(f"{url} holds tables of another program: make a database for distllm with createdb")
         return None
-    revision = str(await connection.fetchval("SELECT version_num FROM alembic_version"))
+    if revision.startswith(COPYING):
+        raise DistllmError(
+            f"{url} is not whole: a copy into it goes on or was broken off; `distllm --db FILE db copy` goes on with it"
+        )
     if revision not in revisions():
         raise DistllmError(newer(str(url), revision))
     return revision

@@ -14,9 +14,9 @@ from typing import IO, Any, TypeVar
 
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.store.reads import PAGE_ROWS, found
+from distllm.store.tx import Row, length
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
 PAGE_CHARACTERS = 1_000_000
 """A page ends early once its texts and blobs are this long: its memory is bounded, however wide the cells."""
@@ -125,7 +125,7 @@ class Query:
             if row is None:
                 break
             rows.append(row)
-            size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+            size += length(row)
         self._wanted -= len(rows)
         return rows
 

@@ -61,6 +61,11 @@ class Tx(ABC):
         """Wake those who watch this database, once this is committed."""
 
 
+def length(row: Iterable[object]) -> int:
+    """How long the texts and blobs of a row are, in characters and bytes."""
+    return sum(len(value) for value in row if isinstance(value, (str, bytes)))
+
+
 def as_list(values: Iterable[object]) -> str:
     """A list as `one_of` and `none_of` want it bound."""
     return json.dumps(list(values))

@@ -72,6 +72,21 @@ def backup(
 
 
 @db.command()
+def copy(
+    url: Annotated[str, typer.Argument(metavar="URL", help="An empty database: postgresql://…")], as_json: Json = False
+) -> None:
+    """Copy a database from its file to PostgreSQL, with jobs in whatever state; run it again after a kill.
+
+    Nobody writes to the file meanwhile, and nobody uses the copy before it is whole and compared.
+
+    Example: `distllm --db papers.db db copy postgresql://localhost/papers`
+    """
+    from distllm.cli.db import copy_to_server
+
+    finish(copy_to_server(given.db, url, as_json))
+
+
+@db.command()
 def prune(
     older_than: Annotated[
         int, typer.Option(metavar="DAYS", min=1, max=36_500, help="Only of jobs that ended longer ago than that.")
