@@ -6,10 +6,10 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 from distllm.cli.records import print_records
 from distllm.cli.screen import err, fits, let_go, out, safe, table
+from distllm.domain.places import DatabasePlace
 from distllm.export.csv import csv_rows
 from distllm.export.target import named
 from distllm.store.queries import TABLE_ROWS, Query, in_table, open_query
@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 _HINT = ": --format json shows them all"
 
 
-def show_query(db: Path, sql: str, output: str, limit: int | None, seconds: float) -> int:
+def show_query(db: DatabasePlace, sql: str, output: str, limit: int | None, seconds: float) -> int:
     """Run a SELECT for `seconds` at most and print its rows: a page at a time, except as a table."""
     most = limit or (TABLE_ROWS if output == "table" else ROWS)
     try:

@@ -10,7 +10,7 @@ import re
 import shlex
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from functools import cache
@@ -186,15 +186,16 @@ def as_kept(value: Any) -> Any:
 def _number(text: str) -> int | float:
     """What sums and means of whole numbers are, which PostgreSQL gives as decimals."""
     value = Decimal(text)
-    return int(value) if value == value.to_integral_value() and "." not in text else float(value)
+    if not value.is_finite() or "." in text:
+        return float(value)
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 async def connect(url: PostgresUrl, **more: Any) -> "asyncpg.Connection":
     """A connection; StoreError if the server cannot be reached or lets nobody in."""
     try:
-        return await asyncpg.connect(
-            url.secret, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS, statement_cache_size=1000, **more
-        )
+        settings = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS, "statement_cache_size": 1000}
+        return await asyncpg.connect(url.secret, **settings | more)
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
         raise unreachable(url, error) from error
 
@@ -204,9 +205,9 @@ async def session(url: PostgresUrl, **more: Any) -> AsyncIterator["asyncpg.Conne
     """A connection for as long as this lasts; whatever the server refuses on it is a StoreError."""
     connection = await connect(url, **more)
     try:
-        await _set_up(connection)
+        await set_up(connection)
         yield connection
-    except (*_AWAY, asyncpg.PostgresError) as error:
+    except (*AWAY, asyncpg.PostgresError) as error:
         raise unreachable(url, error) from error
     finally:
         connection.terminate()
@@ -217,11 +218,16 @@ async def fetched(cursor: Any, most: int, longest: int) -> AsyncIterator[list[Ro
     count = 1
     while rows := [tuple(row) for row in await cursor.fetch(count)]:
         yield rows
-        widest = max(1, max(map(length, rows)))
-        count = max(1, min(most, 2 * count, longest // widest))
+        count = next_count(rows, count, most, longest)
 
 
-async def _set_up(connection: "asyncpg.Connection") -> None:
+def next_count(rows: Sequence[Row], count: int, most: int, longest: int) -> int:
+    """How many rows to fetch after `rows`, for which `count` were asked: the server does not tell how wide they are."""
+    widest = max([1, *map(length, rows)])
+    return max(1, min(most, 2 * count, longest // widest))
+
+
+async def set_up(connection: "asyncpg.Connection") -> None:
     """Have values come as they come from SQLite."""
     for name, encoder, decoder in (("numeric", str, _number), ("bool", _truth, lambda text: int(text == "t"))):
         await connection.set_type_codec(name, schema="pg_catalog", encoder=encoder, decoder=decoder, format="text")
@@ -331,7 +337,7 @@ class PostgresWriter:
             self._connection = await connect(
                 self._url, server_settings={"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
             )
-            await _set_up(self._connection)
+            await set_up(self._connection)
         return self._connection
 
     def hurry(self, seconds: float | None) -> None:
@@ -404,7 +410,7 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
             server_settings={"default_transaction_read_only": "on", "application_name": ME},
-            init=_set_up,
+            init=set_up,
         )
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
         raise unreachable(url, error) from error

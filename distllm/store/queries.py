@@ -3,18 +3,19 @@
 import math
 import pickle
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from distllm.domain.errors import DistllmError, UsageError
-from distllm.store.reads import PAGE_ROWS, found
-from distllm.store.tx import Row, length
+from distllm.domain.places import DatabasePlace, PostgresUrl
+from distllm.store.engines import postgres
+from distllm.store.reads import PAGE_ROWS
+from distllm.store.sqlite_query import SqliteStatement
+from distllm.store.tx import Row
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ PAGE_CHARACTERS = 1_000_000
 TAKEN_SECONDS = 10.0
 """How long a page may wait to be taken. Then the rest is put aside, and the database is let go.
 
-A pager that is left open for a night would keep the write-ahead log from being emptied.
+A pager that is left open for a night would keep the write-ahead log from being emptied, and a server from clearing
+away what is dead.
 """
 
 TABLE_ROWS = 1_000
@@ -36,21 +38,38 @@ LARGEST_REST = 256 * 2**20
 
 _GRACE_SECONDS = 1.0
 _INTERRUPTS = 10
-_LONGEST_CELL = 64 * 1024 * 1024
-_LONGEST_PATTERN = 1_000
-_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-_FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
+
+
+class Statement(Protocol):
+    """One statement that runs on a connection of its own. Each call may come from another thread."""
+
+    def begin(self, text: str) -> list[str]:
+        """Begin; return the names of its columns, none if it asks nothing."""
+
+    def rows(self, most: int, longest: int) -> list[Row]:
+        """The next rows, `most` of them or so many that they are `longest` characters; none at the end."""
+
+    def interrupt(self) -> None:
+        """Let the call that goes on fail, from another thread."""
+
+    def let_go(self) -> None:
+        """Give no more rows, and be in nobody's way."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+    def refusal(self, error: BaseException) -> DistllmError | None:
+        """What people are told of an error; None for one that it does not know."""
 
 
 class Query:
     """A statement that runs in a thread of its own; its time is what is spent waiting for it, and no other."""
 
-    def __init__(self, connection: sqlite3.Connection, seconds: float, rows: int | None) -> None:
-        self._connection = connection
+    def __init__(self, statement: Statement, seconds: float, rows: int | None) -> None:
+        self._statement = statement
         self._seconds = seconds
         self._left = seconds
         self._wanted = math.inf if rows is None else rows
-        self._cursor: sqlite3.Cursor | None = None
         self._moving = threading.Lock()
         self._untaken = self._ended = False
         self._watch: threading.Timer | None = None
@@ -59,12 +78,12 @@ class Query:
         self.stuck = False
         self.names: list[str] = []
 
-    def start(self, statement: str) -> None:
+    def start(self, text: str) -> None:
         """Begin; afterwards `names` are the columns, without two that are the same."""
-        self._cursor = self._within(lambda: self._connection.execute(statement))
-        if self._cursor.description is None:
+        names = self._within(lambda: self._statement.begin(text))
+        if not names:
             raise UsageError("this query asks nothing: give a SELECT statement")
-        for name, *_ in self._cursor.description:
+        for name in names:
             self.names.append(_unused(name, self.names))
 
     def pages(self) -> Iterator[list[Row]]:
@@ -86,7 +105,7 @@ class Query:
         self._ended = True
         if self._watch is not None:
             self._watch.cancel()
-        self._connection.interrupt()
+        self._statement.interrupt()
         with self._moving:
             self._untaken = False
             if self._aside is not None:
@@ -96,7 +115,6 @@ class Query:
         with self._moving:
             if not self._untaken:
                 return
-            assert self._cursor is not None
             self._aside = TemporaryFile()  # noqa: SIM115 - closed by `end`
             try:
                 while not self._ended and (page := self._within(self._page)):
@@ -106,7 +124,7 @@ class Query:
             except Exception as error:
                 self._late = error
             if not self.stuck:
-                self._cursor.close()
+                self._statement.let_go()
 
     def _pages_aside(self, rest: IO[bytes]) -> Iterator[list[Row]]:
         end = rest.seek(0, 2)
@@ -117,15 +135,9 @@ class Query:
             raise self._late
 
     def _page(self) -> list[Row]:
-        assert self._cursor is not None
-        rows: list[Row] = []
-        size = 0
-        while len(rows) < min(PAGE_ROWS, self._wanted) and size < PAGE_CHARACTERS:
-            row = self._cursor.fetchone()
-            if row is None:
-                break
-            rows.append(row)
-            size += length(row)
+        if not self._wanted:
+            return []
+        rows = self._statement.rows(int(min(PAGE_ROWS, self._wanted)), PAGE_CHARACTERS)
         self._wanted -= len(rows)
         return rows
 
@@ -148,7 +160,7 @@ class Query:
             self.stuck = True
             # Again and again: an interrupt before the statement has begun is without effect.
             for _ in range(_INTERRUPTS):
-                self._connection.interrupt()
+                self._statement.interrupt()
                 with suppress(queue.Empty):
                     ended.get(timeout=_GRACE_SECONDS / _INTERRUPTS)
                     self.stuck = False
@@ -159,38 +171,31 @@ class Query:
                 f"the query was stopped after {self._seconds:g} s: let it ask for less, or give `distllm query` more"
             ) from None
         self._left -= time.monotonic() - began
-        if isinstance(error, (sqlite3.Error, sqlite3.Warning, UnicodeError)):
-            raise _refusal(error) from error
         if error is not None:
-            raise error
+            raise self._statement.refusal(error) or error from error
         return value  # type: ignore[return-value]  # None only where T allows it
 
 
 @contextmanager
-def open_query(path: Path, statement: str, seconds: float, rows: int | None = None) -> Iterator[Query]:
+def open_query(place: DatabasePlace, text: str, seconds: float, rows: int | None = None) -> Iterator[Query]:
     """Run a statement that only reads, for `seconds` at most, and give `rows` at most.
 
-    An authorizer lets nothing pass but SELECT, reading columns and calling functions: `mode=ro` alone would
-    let ATTACH and PRAGMA through. Raises UsageError for anything else, with SQLite's own words, and
-    DistllmError once the time is over.
+    Raises UsageError for anything else, with the engine's own words, and DistllmError once the time is over.
     """
-    connection = sqlite3.connect(found(path), uri=True, isolation_level=None, check_same_thread=False)
-    query = Query(connection, seconds, rows)
+    statement: Statement
+    if isinstance(place, PostgresUrl):
+        statement = postgres("postgres_query").PostgresStatement(place, seconds)
+    else:
+        statement = SqliteStatement(place)
+    query = Query(statement, seconds, rows)
     try:
-        connection.execute("PRAGMA query_only=ON")
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
-        connection.text_factory = _text
-        # Declared before the authorizer looks: SQLite declares them by a CREATE TABLE of its own.
-        connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
-        connection.set_authorizer(_only_reading)
-        query.start(statement)
+        query.start(text)
         yield query
     finally:
         query.end()
         # What is stuck holds the connection, and closing it would wait.
         if not query.stuck:
-            connection.close()
+            statement.close()
 
 
 def in_table(value: Any, hint: str = "") -> str:
@@ -199,29 +204,6 @@ def in_table(value: Any, hint: str = "") -> str:
         return f"({len(value):,} bytes)"
     text = "" if value is None else str(value)
     return text if len(text) <= LONGEST_IN_TABLE else f"{text[:LONGEST_IN_TABLE]}… ({len(text):,} characters{hint})"
-
-
-def _only_reading(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    if action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS:
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-
-
-def _refusal(error: Exception) -> DistllmError:
-    said = "it is not valid UTF-8" if isinstance(error, UnicodeError) else str(error)
-    if "image is malformed" in said:
-        return DistllmError(f"the database is damaged: {said}; `distllm db check` tells how far")
-    remedy = "only SELECT statements are"
-    if said.startswith("no such"):
-        remedy = "`select name, sql from sqlite_master` shows what there is"
-    elif "too big" in said:
-        remedy = "take less of it at once, with substr()"
-    return UsageError(f"this query cannot be run: {' '.join(said.split()).rstrip('.')}; {remedy}")
-
-
-# Another program may have written what is no UTF-8.
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def _unused(name: str, taken: list[str]) -> str:

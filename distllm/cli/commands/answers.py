@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from distllm.cli.root import JobNumber, Json, app, finish, given
-from distllm.domain.places import file_of
 from distllm.export.formats import Format
 
 
@@ -82,4 +81,4 @@ def query(
     """
     from distllm.cli.query import show_query
 
-    finish(show_query(file_of(given.db), sql, Printed.JSON.value if as_json else output.value, limit, timeout))
+    finish(show_query(given.db, sql, Printed.JSON.value if as_json else output.value, limit, timeout))

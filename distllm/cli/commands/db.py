@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from distllm.cli.root import Json, app, finish, given
-from distllm.domain.places import file_of
 
 db = typer.Typer()
 app.add_typer(db, name="db")
@@ -30,7 +29,7 @@ def path(as_json: Json = False) -> None:
     """
     from distllm.cli.db import show_path
 
-    finish(show_path(file_of(given.db), as_json))
+    finish(show_path(given.db, as_json))
 
 
 @db.command()
@@ -41,7 +40,7 @@ def upgrade(as_json: Json = False) -> None:
     """
     from distllm.cli.db import upgrade_schema
 
-    finish(upgrade_schema(file_of(given.db), as_json))
+    finish(upgrade_schema(given.db, as_json))
 
 
 @db.command()
@@ -55,7 +54,7 @@ def check(
     """
     from distllm.cli.db import check_database
 
-    finish(check_database(file_of(given.db), repair, as_json))
+    finish(check_database(given.db, repair, as_json))
 
 
 @db.command()
@@ -68,7 +67,7 @@ def backup(
     """
     from distllm.cli.db import back_up_database
 
-    finish(back_up_database(file_of(given.db), file, as_json))
+    finish(back_up_database(given.db, file, as_json))
 
 
 @db.command()
@@ -79,7 +78,7 @@ def copy(
 
     Nobody writes to the file meanwhile, and nobody uses the copy before it is whole and compared.
 
-    Example: `distllm --db papers.db db copy postgresql://localhost/papers`
+    Example: `distllm db copy postgresql://localhost/papers`
     """
     from distllm.cli.db import copy_to_server
 
@@ -111,4 +110,4 @@ def prune(
     """
     from distllm.cli.prune import Pruning, prune_database
 
-    finish(prune_database(file_of(given.db), Pruning(older_than, jobs, dry_run, vacuum, yes, as_json)))
+    finish(prune_database(given.db, Pruning(older_than, jobs, dry_run, vacuum, yes, as_json)))

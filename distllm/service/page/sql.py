@@ -1,15 +1,14 @@
-"""SQL over the views, with the same authorizer and limits as `distllm query`."""
+"""SQL over the views, with the same guards and limits as `distllm query`."""
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
 from distllm.domain.errors import DistllmError
-from distllm.domain.places import file_of
+from distllm.domain.places import DatabasePlace
 from distllm.service.endpoint import desk_of, query_of
 from distllm.service.models import Query
 from distllm.service.page.rendering import page
@@ -59,25 +58,25 @@ class SqlBox:
         found, problem, status = None, None, 200
         if sql.strip():
             try:
-                found = await self._run(file_of(desk.database.place), sql)
+                found = await self._run(desk.database.place, sql)
             except DistllmError as error:
                 problem, status = str(error), 422
         values: dict[str, Any] = {"sql": sql, "found": found, "problem": problem}
         return page(request, "sql.html", status, **values, views=VIEWS, examples=EXAMPLES, most=TABLE_ROWS)
 
-    async def _run(self, path: Path, sql: str) -> Found:
+    async def _run(self, place: DatabasePlace, sql: str) -> Found:
         if self._running >= MOST_AT_A_TIME:
             raise RefusedError(503, "other queries are running: try again in a moment", Retry_After="5")
         self._running += 1
         try:
-            return await asyncio.to_thread(_found, path, sql)
+            return await asyncio.to_thread(_found, place, sql)
         finally:
             self._running -= 1
 
 
-def _found(path: Path, sql: str) -> Found:
+def _found(place: DatabasePlace, sql: str) -> Found:
     # One row more tells whether there are more.
-    with open_query(path, sql, SECONDS, TABLE_ROWS + 1) as query:
+    with open_query(place, sql, SECONDS, TABLE_ROWS + 1) as query:
         # A page at a time is cut to what is shown, so that wide rows are not held.
         rows = [[None if value is None else in_table(value) for value in row] for rows in query.pages() for row in rows]
         return Found(query.names, rows[:TABLE_ROWS], len(rows) > TABLE_ROWS)
