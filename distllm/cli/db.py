@@ -1,6 +1,7 @@
 """`distllm db`: care of the database."""
 
 import asyncio
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from distllm.domain.places import DatabasePlace, PostgresUrl, place_of
 from distllm.domain.text import size_in_words
 from distllm.domain.words import count
 from distllm.store.backup import back_up
-from distllm.store.checkup import Finding, Level, check
+from distllm.store.checkup import check
 from distllm.store.engines import postgres
+from distllm.store.findings import Finding, Level
 from distllm.store.locks import coordinator_lock, coordinator_pid
 from distllm.store.migrate import revision_of, revisions, upgrade
 
@@ -24,28 +26,34 @@ WORTH_TELLING = 20_000_000
 """Bytes whose copying takes long enough to show how far it is."""
 
 
-def show_path(db: Path, as_json: bool) -> int:
-    """Print where the database is, or would be made."""
+def show_path(db: DatabasePlace, as_json: bool) -> int:
+    """Print where the database is, or would be made. Whether there is one on a server is not looked at."""
+    exists = None if isinstance(db, PostgresUrl) else db.exists()
     if as_json:
-        print_json({"path": str(db.absolute()), "exists": db.exists()})
+        print_json({"path": whole(db), "exists": exists})
         return 0
-    out.print(safe(db.absolute()), soft_wrap=True)
-    if not db.exists():
+    out.print(safe(whole(db)), soft_wrap=True)
+    if exists is False:
         err.print("it does not exist yet: `distllm submit` makes it", soft_wrap=True)
     return 0
 
 
-def upgrade_schema(db: Path, as_json: bool) -> int:
+def whole(db: DatabasePlace) -> str:
+    """A place as programs are told it: the whole path, or the URL without its password."""
+    return str(db) if isinstance(db, PostgresUrl) else str(db.absolute())
+
+
+def upgrade_schema(db: DatabasePlace, as_json: bool) -> int:
     """Bring the database to the newest schema, and say what was done."""
     must_exist(db)
-    before, newest = revision_of(db), revisions()[-1]
+    before, newest = _revision(db), revisions()[-1]
     if before != newest:
-        pid = coordinator_pid(db)
-        if pid is not None:
-            raise DistllmError(f"process {pid} works {db}: stop it (Ctrl-C there), then upgrade")
-        upgrade(db)
+        pids = _working(db)
+        if pids:
+            raise DistllmError(f"process {pids[0]} works {db}: stop it (Ctrl-C there), then upgrade")
+        _upgrade(db)
     if as_json:
-        print_json({"path": str(db.absolute()), "before": before, "schema": newest, "changed": before != newest})
+        print_json({"path": whole(db), "before": before, "schema": newest, "changed": before != newest})
         return 0
     if before == newest:
         out.print(safe(f"{db} has the newest schema ({newest}) already."), soft_wrap=True)
@@ -55,7 +63,29 @@ def upgrade_schema(db: Path, as_json: bool) -> int:
     return 0
 
 
-def check_database(db: Path, repair: bool, as_json: bool) -> int:
+def _revision(db: DatabasePlace) -> str | None:
+    if isinstance(db, PostgresUrl):
+        revision: str | None = asyncio.run(postgres("postgres_schema").server_revision(db))
+        return revision
+    return revision_of(db)
+
+
+def _working(db: DatabasePlace) -> list[int]:
+    if isinstance(db, PostgresUrl):
+        pids: list[int] = postgres("postgres_checkup").working(db)
+        return pids
+    pid = coordinator_pid(db)
+    return [] if pid is None else [pid]
+
+
+def _upgrade(db: DatabasePlace) -> None:
+    if isinstance(db, PostgresUrl):
+        asyncio.run(postgres("postgres_schema").upgrade_server(db))
+    else:
+        upgrade(db)
+
+
+def check_database(db: DatabasePlace, repair: bool, as_json: bool) -> int:
     """Look for faults, or mend them and look again; print a line for each finding. 1 if a fault is left."""
     must_exist(db)
     done = _repair(db) if repair else None
@@ -73,7 +103,7 @@ def check_database(db: Path, repair: bool, as_json: bool) -> int:
     return EXIT_FAULTS if faults else 0
 
 
-def _repair(db: Path) -> str:
+def _repair(db: DatabasePlace) -> str:
     """Mend what can be mended; return what was done."""
     with without_coordinator(db, "then repair"):
         before = list(check(db))
@@ -85,12 +115,15 @@ def _repair(db: Path) -> str:
         return asyncio.run(_mend(db, before))
 
 
-async def _mend(db: Path, before: list[Finding]) -> str:
+async def _mend(db: DatabasePlace, before: list[Finding]) -> str:
     from distllm.store.database import open_database
-    from distllm.store.repair import repair
+    from distllm.store.repair import LiveError, repair
 
     async with open_database(db) as database:
-        done = await database.write(lambda tx: repair(tx, time.time()))
+        try:
+            done = await database.write(lambda tx: repair(tx, time.time()))
+        except LiveError as error:
+            raise DistllmError(f"process {error.pid} works {db}: stop it (Ctrl-C there), then repair") from error
     said = [f"{count(done.leases, 'lease')} given back"]
     if done.attempts:
         said.append(f"{count(done.attempts, 'attempt')} ended that nobody waits for")
@@ -107,8 +140,11 @@ async def _mend(db: Path, before: list[Finding]) -> str:
 
 
 @contextmanager
-def without_coordinator(db: Path, remedy: str) -> Iterator[None]:
-    """Be the only one who may move prompts, as a coordinator is."""
+def without_coordinator(db: DatabasePlace, remedy: str) -> Iterator[None]:
+    """Be the only one who may move prompts of a file, as a coordinator is. On a server a transaction sees to it."""
+    if isinstance(db, PostgresUrl):
+        yield
+        return
     lock = coordinator_lock(db)
     if not lock.try_acquire():
         raise DistllmError(f"process {lock.holder()} works {db}: stop it (Ctrl-C there), {remedy}")
@@ -118,8 +154,11 @@ def without_coordinator(db: Path, remedy: str) -> Iterator[None]:
         lock.release()
 
 
-def back_up_database(db: Path, target: Path, as_json: bool) -> int:
+def back_up_database(db: DatabasePlace, target: Path, as_json: bool) -> int:
     """Copy the database while it is in use."""
+    if isinstance(db, PostgresUrl):
+        dump = f"pg_dump --format=custom --file={shlex.quote(str(target))} {shlex.quote(str(db))}"
+        raise UsageError(f"a copy of a database on PostgreSQL is made by its own program: {dump}")
     must_exist(db)
     if revision_of(db) is None:
         raise DistllmError(f"{db} is empty: there is nothing to copy")
@@ -134,7 +173,7 @@ def back_up_database(db: Path, target: Path, as_json: bool) -> int:
     finally:
         ticker.clear()
     if as_json:
-        print_json({"path": str(db.absolute()), "copy": str(target.absolute()), "bytes": size})
+        print_json({"path": whole(db), "copy": str(target.absolute()), "bytes": size})
         return 0
     out.print(safe(f"{target} is a whole copy of {db} ({size_in_words(size)}), checked."), soft_wrap=True)
     return 0
@@ -157,7 +196,7 @@ def copy_to_server(db: DatabasePlace, target: str, as_json: bool) -> int:
     finally:
         ticker.clear()
     if as_json:
-        facts = {"path": str(db.absolute()), "copy": str(url), "rows": copied.rows, "changed": copied.changed}
+        facts = {"path": whole(db), "copy": str(url), "rows": copied.rows, "changed": copied.changed}
         print_json(facts)
         return 0
     rows = count(sum(copied.rows.values()), "row")
@@ -168,7 +207,7 @@ def copy_to_server(db: DatabasePlace, target: str, as_json: bool) -> int:
     return 0
 
 
-def must_exist(db: Path) -> None:
-    """Raise DistllmError where there is no database: none is made to be cared for."""
-    if not db.exists():
+def must_exist(db: DatabasePlace) -> None:
+    """Raise DistllmError where there is no file: none is made to be cared for."""
+    if isinstance(db, Path) and not db.exists():
         raise DistllmError(f"there is no database {db} yet: `distllm submit` makes one, or name another with --db")

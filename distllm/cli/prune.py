@@ -15,13 +15,14 @@ from distllm.cli.db import must_exist, without_coordinator
 from distllm.cli.screen import Ticker, print_json, tell
 from distllm.domain.clock import Clock
 from distllm.domain.errors import UsageError
+from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.domain.text import size_in_words
 from distllm.domain.words import count
 from distllm.store.database import open_database
 from distllm.store.prune import prune
 from distllm.store.reads import open_reader
 from distllm.store.removal import EndedJob, ended_jobs
-from distllm.store.vacuum import Space, space_of, vacuum
+from distllm.store.vacuum import space_of, vacuum
 
 DAY_SECONDS = 86_400.0
 QUIET_SECONDS = 2.0
@@ -49,43 +50,57 @@ class Pruning:
     as_json: bool
 
 
-def prune_database(db: Path, given: Pruning) -> int:
+def prune_database(db: DatabasePlace, given: Pruning) -> int:
     """Remove what nobody reads any more, and whole jobs if asked to; print what went. 1 if a person says no."""
     must_exist(db)
     if given.jobs and not (given.sure or given.dry_run) and not sys.stdin.isatty():
         raise UsageError("--jobs removes answers, and nobody is here to be asked: add --yes, or look with --dry-run")
-    # Nobody begins to work it before it is shrunk.
-    alone = given.vacuum and not given.dry_run
-    with without_coordinator(db, "or prune without --vacuum") if alone else nullcontext():
+    # Nobody begins to work a file before it is shrunk. A server gives back by itself what is free.
+    file = db if given.vacuum and not given.dry_run and isinstance(db, Path) else None
+    with without_coordinator(file, "or prune without --vacuum") if file else nullcontext():
         before = Clock().now() - given.days * DAY_SECONDS
         jobs = asyncio.run(_ended(db, before)) if given.jobs else []
         if jobs and not (given.dry_run or given.sure or _agreed(jobs, given.days)):
             tell("Nothing was removed.")
             return EXIT_LEFT
         gone = asyncio.run(_prune(db, before, jobs, given.dry_run))
-        whole = _shrink(db) if alone else None
-    space = space_of(db)
+        whole = _shrink(file) if file else None
+    size, free = _room(db)
     if given.as_json:
         facts = {
             "dry_run": given.dry_run,
             "older_than_days": given.days,
             "removed": gone,
             "jobs": [job.job_id for job in jobs],
-            "file_bytes": space.whole,
-            "free_bytes": space.free,
+            "file_bytes": size,
+            "free_bytes": free,
             "vacuumed": whole is not None,
         }
         print_json(facts)
         return 0
-    _show(gone, given, space)
+    _show(gone, given, size, free)
     if whole is False:
         tell("The file is as large as before until a program that reads it lets go of it.")
     return 0
 
 
-async def _ended(db: Path, before: float) -> list[EndedJob]:
+async def _ended(db: DatabasePlace, before: float) -> list[EndedJob]:
     async with open_reader(db) as reader:
         return await ended_jobs(reader, before)
+
+
+def _room(db: DatabasePlace) -> tuple[int, int | None]:
+    """The bytes that a database has, and how many of them are free; a server does not tell these."""
+    if isinstance(db, PostgresUrl):
+        return asyncio.run(_size(db)), None
+    space = space_of(db)
+    return space.whole, space.free
+
+
+async def _size(url: PostgresUrl) -> int:
+    async with open_reader(url) as reader:
+        [row] = await reader.rows("SELECT pg_database_size(current_database()) AS bytes")
+        return int(row["bytes"])
 
 
 def _agreed(jobs: Sequence[EndedJob], days: int) -> bool:
@@ -98,7 +113,7 @@ def _agreed(jobs: Sequence[EndedJob], days: int) -> bool:
     return typer.confirm("Remove them?", err=True)
 
 
-async def _prune(db: Path, before: float, jobs: Sequence[EndedJob], dry_run: bool) -> Counter[str]:
+async def _prune(db: DatabasePlace, before: float, jobs: Sequence[EndedJob], dry_run: bool) -> Counter[str]:
     ticker = Ticker(QUIET_SECONDS)
 
     def show(gone: Counter[str]) -> None:
@@ -119,12 +134,15 @@ def _shrink(db: Path) -> bool:
         ticker.clear()
 
 
-def _show(gone: Counter[str], given: Pruning, space: Space) -> None:
+def _show(gone: Counter[str], given: Pruning, size: int, free: int | None) -> None:
     went = [count(gone[kind], name) for kind, name in _NAMES.items() if gone[kind]]
     if not went:
         tell(f"Nothing is older than {count(given.days, 'day')} and no longer needed.")
     else:
         tell(f"{'Would be removed' if given.dry_run else 'Removed'}: {', '.join(went)}.")
-    free = f"{size_in_words(space.free)} of that free" if space.free else "none of it free"
-    hint = "" if given.vacuum or not space.free else " for what comes (--vacuum gives it back to the disk)"
-    tell(f"The file has {size_in_words(space.whole)}, {free}{hint}.")
+    if free is None:
+        tell(f"The database has {size_in_words(size)}; what is free of that, its server uses again.")
+        return
+    some = f"{size_in_words(free)} of that free" if free else "none of it free"
+    hint = "" if given.vacuum or not free else " for what comes (--vacuum gives it back to the disk)"
+    tell(f"The file has {size_in_words(size)}, {some}{hint}.")

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from distllm.domain.errors import DistllmError, UsageError
-from distllm.store.checkup import open_to_look, read_views
+from distllm.store.checkup import look_at_views, open_to_look
 from distllm.store.locks import coordinator_pid
 from distllm.store.migrate import revision_of
 
@@ -88,7 +88,7 @@ def _check(copy: Path) -> None:
         said = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
             raise sqlite3.DatabaseError(f"the database is damaged ({said})")
-        read_views(connection)
+        look_at_views(connection)
 
 
 def _keep_name(folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""Mending what `checkup` finds repairable. Safe only under the coordinator's lock."""
+"""Mending what `checkup` finds repairable, while no coordinator is live."""
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, case, delete, exists, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, insert, literal_column, select, text, update
 
 from distllm.domain.states import PromptState
 from distllm.store.leases import reclaim
@@ -13,6 +13,14 @@ from distllm.store.tx import Tx
 
 NOBODY = 0
 """No coordinator has this id, so whatever is leased is leased by another."""
+
+
+class LiveError(Exception):
+    """A coordinator works the database: the process `pid`, perhaps of another machine."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"process {pid} works the database")
+        self.pid = pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,14 @@ class Repaired:
     reopened: int
     ended: int
 
+
+# No coordinator begins, and nothing else is moved, before all is mended.
+_HOLD = text("LOCK TABLE coordinators, jobs, prompts, attempts, results, job_counters IN SHARE ROW EXCLUSIVE MODE")
+LIVE = text(
+    "SELECT pid FROM coordinators WHERE ended_at IS NULL AND alive_until > extract(epoch FROM clock_timestamp()) "
+    "ORDER BY id"
+)
+"""The processes that work a database on PostgreSQL."""
 
 _FORGET = delete(job_counters)
 PART = case((prompts.c.parent_id.is_(None), literal_column("0")), else_=literal_column("1"))
@@ -76,7 +92,15 @@ _OPEN = select(jobs.c.id).where(jobs.c.finished_at.is_(None), jobs.c.submitted_a
 
 
 def repair(tx: Tx, now: float) -> Repaired:
-    """Give back all leases, count anew, and end or reopen jobs by what is left of them."""
+    """Give back all leases, count anew, and end or reopen jobs by what is left of them.
+
+    Safe only under the coordinator's lock; where there may be several, raises LiveError if there is one.
+    """
+    if not tx.only_one:
+        tx.run(_HOLD, {})
+        pid = tx.value(LIVE, {})
+        if pid is not None:
+            raise LiveError(pid)
     open_attempts = tx.value(_OPEN_ATTEMPTS, {})
     leases = reclaim(tx, NOBODY, now)
     waiting = tx.run(_WAIT_RIGHTLY, {})

@@ -21,7 +21,7 @@ from distllm.store.claims import claim
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, reclaim
 from distllm.store.parts import keep_window, long_documents, save_parts
-from distllm.store.postgres import PostgresWriter, _set_up, connect, in_its_words
+from distllm.store.postgres import PostgresWriter, connect, in_its_words, set_up
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle
 from distllm.store.sqlite import SqliteTx
@@ -190,7 +190,7 @@ class PostgresStore(Store):
 
     async def _connected(self) -> asyncpg.Connection:
         connection = await connect(self.place)
-        await _set_up(connection)
+        await set_up(connection)
         return connection
 
     def write(self, transaction: Callable[[Tx], T]) -> T:
