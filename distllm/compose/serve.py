@@ -25,13 +25,13 @@ from distllm.documents import DocumentReader
 from distllm.domain.clock import Clock
 from distllm.domain.errors import DistllmError
 from distllm.domain.events import Answered, Event, Leased, Listener, Noticed, TriedInVain, WorkerChanged, to_all
+from distllm.domain.hosts import is_loopback
 from distllm.domain.hours import Hours
 from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.intake import build
 from distllm.service import Desk, Guard, make_app
 from distllm.service.api import api_room
 from distllm.service.glances import Glances
-from distllm.service.guard import is_loopback
 from distllm.service.health import health_room
 from distllm.service.hub import Hub
 from distllm.service.instruments import Instruments

@@ -7,7 +7,6 @@ from another origin.
 """
 
 import hmac
-import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from distllm.domain.hosts import address_of, is_loopback
 from distllm.service import session
 from distllm.service.problems import RefusedError
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or a name, is of this machine alone."""
-    address = _address(host)
-    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,7 @@ class Guard:
         host = _host_of(given)
         if host is None:
             return False
-        address = _address(host)
+        address = address_of(host)
         if address is not None:
             # A page cannot make an address mean another; only a name.
             return not is_loopback(self.host) or address.is_loopback
@@ -101,12 +95,5 @@ def _host_of(given: str) -> str | None:
     """The name or address of a Host header, without its port."""
     try:
         return urlsplit(f"//{given}").hostname
-    except ValueError:
-        return None
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None

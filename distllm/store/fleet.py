@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import bindparam, func, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_into
 
+from distllm.domain.hosts import seen_from
 from distllm.domain.models import Health, Rates
 from distllm.store.sql import insert_row, one_of
 from distllm.store.tables import attempts, coordinators, prompts, worker_models, workers
@@ -50,6 +51,7 @@ _MOVED = (
 
 def know_worker(tx: Tx, identity: str, name: str, kind: str) -> int:
     """The id of the worker with this identity, which is added if it is new."""
+    identity = seen_from(tx.host, identity)
     tx.run(_MOVED, {"identity_is": identity, "name_is": name})
     return int(tx.value(_KNOW, {"identity": identity, "name": name, "type": kind}))
 
@@ -192,7 +194,8 @@ _DIGESTS = (
 
 def known_digests(tx: Tx, identities: Sequence[str]) -> set[str]:
     """The weights that workers had when they told them last."""
-    return {digest for (digest,) in tx.rows(_DIGESTS, {"identities": as_list(identities)})}
+    listed = as_list(seen_from(tx.host, identity) for identity in identities)
+    return {digest for (digest,) in tx.rows(_DIGESTS, {"identities": listed})}
 
 
 _WINDOWS = (
@@ -207,7 +210,7 @@ _WINDOWS = (
 
 def known_window(tx: Tx, identity: str, names: Collection[str] | None) -> int | None:
     """The largest context window that a worker told last, for a model with one of `names`, or any if that is None."""
-    values = {"identity_is": identity, "any_model": names is None, "names": as_list(names or ())}
+    values = {"identity_is": seen_from(tx.host, identity), "any_model": names is None, "names": as_list(names or ())}
     window: int | None = tx.value(_WINDOWS, values)
     return window
 

@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import shlex
+import socket
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ TRIES = 10
 
 ME = f"distllm {os.getpid()}"
 """What its connections are called, so that who looks at the server knows whose they are."""
+
+HOST = socket.gethostname()
 
 IDLE = "5s"
 """Who is frozen within a transaction must not keep others from what that has locked."""
@@ -132,6 +135,7 @@ _TRY_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('distllm ' || $1), $2)"
 class PostgresTx(Tx):
     """One transaction on a connection; waits by giving way to the event loop."""
 
+    host = HOST
     only_one = False
 
     def __init__(self, connection: "asyncpg.Connection", counters: int) -> None:
@@ -363,6 +367,8 @@ class PostgresWriter:
 
 class Questions:
     """Connections that only read, and one that hears what is announced."""
+
+    host = HOST
 
     def __init__(self, url: PostgresUrl, pool: "asyncpg.Pool") -> None:
         self._url = url

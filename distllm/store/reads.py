@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiosqlite
 
 from distllm.domain.errors import DistllmError
+from distllm.domain.hosts import seen_here
 from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.store.engines import postgres
 from distllm.store.locks import coordinator_pid
@@ -190,7 +191,11 @@ class PostgresReader(Reader):
 
     async def rows(self, statement: str, **values: Any) -> list[Record]:
         """All rows of a statement, each a dict by column name."""
-        return await self._questions.ask(statement, values)
+        found = await self._questions.ask(statement, values)
+        if found and "identity" in found[0]:
+            for row in found:
+                row["identity"] = seen_here(self._questions.host, row["identity"])
+        return found
 
     async def changes(self) -> int:
         """A number that differs once somebody has announced a change, and every few seconds."""

@@ -59,6 +59,7 @@ class SqliteTx(Tx):
 
     # One coordinator at a time moves prompts, so all share one row of counters a job.
     counters = 0
+    host = ""
     only_one = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -29,6 +29,9 @@ class Tx(ABC):
     """
 
     counters: int
+    host: str
+    """This machine's name, where others may use the database too; empty where there are no others."""
+
     only_one: bool
     """Whether nobody else can write until it has ended, nor coordinate at the same time."""
 

@@ -78,3 +78,11 @@ def test_throughput_is_told_by_the_time_a_worker_was_busy(store: Store) -> None:
     store.rows("UPDATE workers SET succeeded = 10, completion_tokens = 400, seconds = 30, requests = 20")
     told = "success_rate, avg_seconds, requests_per_second, tokens_per_second"
     assert store.rows(f"SELECT {told} FROM worker_stats") == [(0.5, 3.0, 0.5, 20.0)]
+
+
+async def test_a_server_of_this_machine_alone_is_known_by_its_address_here(store: Store) -> None:
+    address = "http://127.0.0.1:11434"
+    worker = store.write(lambda tx: know_worker(tx, address, "ollama", "ollama"))
+    assert store.write(lambda tx: know_worker(tx, address, "ollama", "ollama")) == worker
+    async with open_reader(store.place) as reader:
+        assert [row["identity"] for row in await reader.workers()] == [address]
