@@ -3,11 +3,14 @@
     python -m tests.postgres_server
 
 Makes a new cluster in a temporary folder and prints its port as the first line, then serves until its standard input
-ends, and leaves nothing behind. It loses data when the machine does, which no test minds.
+ends, and leaves nothing behind. It loses data when the machine does, which no test minds, unless it is `--durable`.
+Every line of its standard input stops it as a crash does, or starts it again at the same port; it answers with one.
 """
 
+import argparse
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -45,6 +48,15 @@ SETTINGS = {
     "max_connections": "100",
     "autovacuum": "off",
 }
+DURABLE = SETTINGS | {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "max_wal_size": "512MB",
+    "shared_buffers": "64MB",
+    "autovacuum": "on",
+}
+"""Nothing that was committed is lost when it crashes."""
 
 
 def programs() -> Path | None:
@@ -67,8 +79,9 @@ def _version(folder: Path) -> int:
 class PostgresServer:
     """A server that runs at `port`, and what tests ask of it. Its user is `postgres`, and needs no password."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]") -> None:
         self.port = port
+        self._process = process
         self._made = count(1)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="postgres", daemon=True)
@@ -103,6 +116,16 @@ class PostgresServer:
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def crash(self) -> None:
+        """Stop it at once, as `pg_ctl stop -m immediate` does; or else start it again, which returns once it is up."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline(), "the server did not do that; it said why above"
+
+    start = crash
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -110,9 +133,9 @@ class PostgresServer:
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
-    """A server with a new cluster, in a process of its own."""
-    command = [sys.executable, "-m", "tests.postgres_server"]
+def running(*options: str) -> Iterator[PostgresServer]:
+    """A server with a new cluster, in a process of its own, which takes the `options`."""
+    command = [sys.executable, "-m", "tests.postgres_server", *options]
     # A keyboard's interrupt is for the tests, which still need the server to end well.
     with subprocess.Popen(
         command, cwd=Path(__file__).parent.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -120,7 +143,7 @@ def running() -> Iterator[PostgresServer]:
         assert process.stdout is not None
         port = process.stdout.readline()
         assert port, "the server did not start; it said why above"
-        server = PostgresServer(int(port))
+        server = PostgresServer(int(port), process)
         try:
             yield server
         finally:
@@ -129,6 +152,9 @@ def running() -> Iterator[PostgresServer]:
 
 def main() -> None:
     """Serve until the starting process ends, or closes the pipe."""
+    parser = argparse.ArgumentParser(prog="tests.postgres_server", description=__doc__)
+    parser.add_argument("--durable", action="store_true", help="with the settings of a server that keeps what it has")
+    settings = DURABLE if parser.parse_args().durable else SETTINGS
     folder = programs()
     if folder is None:
         sys.exit(f"PostgreSQL {OLDEST} or newer is not installed")
@@ -139,7 +165,11 @@ def main() -> None:
         made = [folder / "initdb", "--pgdata", cluster / "data", "--username=postgres", "--auth=trust", "--no-sync"]
         made += ["--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-instructions"]
         subprocess.run(made, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **identity)
-        _serve(folder, cluster, identity)
+        port = lasting_port()
+        while _serve(folder, cluster, identity, port, settings):
+            print("stopped", flush=True)
+            if not sys.stdin.readline():
+                break
     finally:
         shutil.rmtree(cluster, ignore_errors=True)
 
@@ -156,12 +186,20 @@ def _identity(cluster: Path) -> dict[str, Any]:
     return {"cwd": cluster, "user": seen.st_uid, "group": seen.st_gid, "extra_groups": ()}
 
 
-def _serve(folder: Path, cluster: Path, identity: dict[str, Any]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    command = [folder / "postgres", "-D", cluster / "data", f"--port={port}", *settings]
+def lasting_port() -> int:
+    """A port that is free, and that no client is given while nobody listens there: those are higher."""
+    while True:
+        with socket.socket() as free:
+            port = random.randrange(15000, 32000)
+            with suppress(OSError):
+                free.bind(("127.0.0.1", port))
+                return port
+
+
+def _serve(folder: Path, cluster: Path, identity: dict[str, Any], port: int, settings: dict[str, str]) -> bool:
+    """Serve until standard input gives a line, or ends; then that is false."""
+    chosen = [f"--{name}={value}" for name, value in settings.items()]
+    command = [folder / "postgres", "-D", cluster / "data", f"--port={port}", *chosen]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **identity
     ) as server:
@@ -176,7 +214,7 @@ def _serve(folder: Path, cluster: Path, identity: dict[str, Any]) -> None:
                 sys.exit("".join(told))
             Thread(target=server.stderr.read, daemon=True).start()
             print(port, flush=True)
-            sys.stdin.read()
+            return bool(sys.stdin.readline())
         finally:
             # At once: nothing that it holds is wanted any more.
             server.send_signal(signal.SIGQUIT)

@@ -1,0 +1,108 @@
+"""What befalls the coordinators and their database, one thing after another, as the seed decides."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from distllm.store.postgres_heart import ALIVE_SECONDS, FROZEN_SECONDS
+from tests.cluster.calls import Calls
+from tests.cluster.coordinators import Coordinators, Life
+from tests.cluster.watch import Watch
+from tests.postgres_server import PostgresServer
+
+KINDS = {"kill": 5, "cut off": 3, "freeze": 2}
+"""How often each is chosen."""
+
+FROZEN_FOR_SECONDS = FROZEN_SECONDS + ALIVE_SECONDS + 2
+CRASHED_FOR_SECONDS = 1.0
+STEADY_SECONDS = 3.0
+"""Who has had nothing befall it for so long, and works, is there to take over."""
+
+_CUT_OFF = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE application_name = $1 OR starts_with(application_name, $1 || ' ')
+"""
+_WORKING = "SELECT DISTINCT pid FROM coordinators WHERE ended_at IS NULL AND alive_until IS NOT NULL"
+
+
+@dataclass(slots=True)
+class Faults:
+    """Hits one after another; `follow` is given what goes on after one of them. `done` is the share of the prompts."""
+
+    coordinators: Coordinators
+    server: PostgresServer
+    watch: Watch
+    calls: Calls
+    rng: Random
+    between: float
+    stops: int
+    done: Callable[[], float]
+    follow: Callable[[str, object], object]
+    counts: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+    away: list[float] = field(default_factory=list)
+
+    def excused(self, born: float) -> bool:
+        """Whether a coordinator that was born then may have ended since the database was away."""
+        return any(
+            each.kind == "crash" and (each.until is None or each.until + STEADY_SECONDS > born)
+            for each in self.calls.faults
+        )
+
+    async def go_on(self) -> None:
+        """Hit until cancelled."""
+        while True:
+            await asyncio.sleep(self.between)
+            if self.counts["crash"] < self.stops and self.done() > (self.counts["crash"] + 1) / (self.stops + 1):
+                await self._crash()
+                continue
+            working = {row[0] for row in await self.watch.ask(_WORKING)}
+            awake = [life for life in self.coordinators.alive() if life.pid in working and not life.frozen]
+            steady = [life for life in awake if time.monotonic() > life.touched + STEADY_SECONDS]
+            may_be_hit = [life for life in awake if any(other is not life for other in steady)]
+            if may_be_hit:
+                await self._hit(self.rng.choice(may_be_hit))
+
+    async def _hit(self, life: Life) -> None:
+        kinds = {kind: weight for kind, weight in KINDS.items() if kind != "freeze" or not self._any_frozen()}
+        [kind] = self.rng.choices(list(kinds), list(kinds.values()))
+        life.touched = time.monotonic()
+        self.counts[kind] += 1
+        match kind:
+            case "kill":
+                self.calls.hit(kind, life.name).until = time.monotonic()
+                life.send(signal.SIGKILL)
+                self.follow(f"follow {life.name}", self.watch.follow(life.pid))
+            case "cut off":
+                fault = self.calls.hit(kind, life.name)
+                self.cut += (await self.watch.ask(_CUT_OFF, f"distllm {life.pid}"))[0][0]
+                fault.until = time.monotonic()
+            case _:
+                self.follow(f"freeze {life.name}", self._freeze(life))
+
+    def _any_frozen(self) -> bool:
+        return any(life.frozen for life in self.coordinators.alive())
+
+    async def _freeze(self, life: Life) -> None:
+        fault = self.calls.hit("freeze", life.name)
+        life.frozen = True
+        life.send(signal.SIGSTOP)
+        await asyncio.sleep(FROZEN_FOR_SECONDS)
+        life.send(signal.SIGCONT)
+        life.frozen = False
+        life.touched = fault.until = time.monotonic()
+
+    async def _crash(self) -> None:
+        self.counts["crash"] += 1
+        fault = self.calls.hit("crash", None)
+        await asyncio.to_thread(self.server.crash)
+        await asyncio.sleep(CRASHED_FOR_SECONDS)
+        await asyncio.to_thread(self.server.start)
+        fault.until = time.monotonic()
+        self.away.append(fault.until - fault.since)
+        for life in self.coordinators.alive():
+            life.touched = time.monotonic()
