@@ -126,7 +126,13 @@ class Coordinator:
         heart = await self._heart(old)
         if heart is None and old is not None:
             return None
-        me, stations, judge = await self._take_over(heart)
+        try:
+            me, stations, judge = await self._take_over(heart)
+        except StoreError as error:
+            if heart is None or old is None or not error.passing:
+                raise
+            await heart.close()
+            return heart.id
         presence = None if heart is None else Presence(heart, stations, self._database, self._clock)
         samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
         tell = self._tell if samples is None else to_all((self._tell, samples.observe))

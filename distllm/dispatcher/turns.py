@@ -186,7 +186,11 @@ class Turns:
         self._return_unusable()
         look_at_backlog = self.claiming and self._clock.ticks() >= self._backlog_due
         if look_at_backlog:
-            self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
+            try:
+                self._models = {job["model"] for job in await self._database.read.unfinished() if job["submitted"]}
+            except StoreError as error:
+                await self._wait_for_database(error)
+                return 0
         # Nothing is waited for from here to the write, which puts back what it could not write.
         batch = self._batch.take()
         asks = self._asks() if self.claiming else []
