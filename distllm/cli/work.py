@@ -17,6 +17,7 @@ from distllm.domain.words import count, failed_prompt, number, span
 from distllm.insights import NEWEST_FAILURES, Progress, Rest, progress, read_once, reading, resting
 from distllm.store.database import Database
 from distllm.store.reads import Reader, Record
+from distllm.store.tx import StoreError
 
 EVERY_SECONDS = 0.5
 EXIT_INCOMPLETE = 3
@@ -105,9 +106,11 @@ def _tell(event: Event, ticker: Ticker) -> None:
 
 async def _watch(database: Database, jobs: Collection[int], run: Run, ticker: Ticker) -> None:
     while True:
-        states = [await progress(database.read, job_id, time.time()) for job_id in jobs]
-        rest = await resting(database.read, time.time())
-        ticker.show(_line([state for state in states if state is not None], run.interrupted, rest))
+        # The run itself says so where the database is out of reach.
+        with suppress(StoreError):
+            states = [await progress(database.read, job_id, time.time()) for job_id in jobs]
+            rest = await resting(database.read, time.time())
+            ticker.show(_line([state for state in states if state is not None], run.interrupted, rest))
         await asyncio.sleep(EVERY_SECONDS)
 
 
