@@ -387,7 +387,7 @@ class Questions:
     async def changes(self) -> int:
         """A number that differs once somebody has announced a change, and every few seconds."""
         if self._ear is None or self._ear.is_closed():
-            self._ear = await connect(self._url)
+            self._ear = await connect(self._url, server_settings={"application_name": ME})
             me = weakref.ref(self)
 
             def hear(*_: object) -> None:
@@ -411,7 +411,8 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
     try:
         pool = await asyncpg.create_pool(
             url.secret,
-            min_size=1,
+            # None is opened again by the pool itself once it is lost: that would log its failures with tracebacks.
+            min_size=0,
             max_size=READERS,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
