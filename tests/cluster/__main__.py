@@ -1,6 +1,7 @@
 """`python -m tests.cluster`: see `--help`."""
 
 import asyncio
+import logging
 import shutil
 import signal
 import sys
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="cluster-", dir=options.folder)).resolve()
     report = Report(options)
+    # Servers say much of connections that are reset on purpose.
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     verdict, code = "cluster: FAILED: the driver itself broke", 1
     try:
         asyncio.run(_run(Run(options, folder, report)))

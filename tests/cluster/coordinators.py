@@ -27,6 +27,7 @@ class Life:
     name: str
     process: Process
     log: Path
+    born: float = field(default_factory=time.monotonic)
     touched: float = field(default_factory=time.monotonic)
     frozen: bool = False
 
@@ -52,8 +53,7 @@ class Life:
 
 @dataclass(slots=True)
 class Coordinators:
-    """Starts processes, each with a configuration that has its name as the key. `excused` tells whether one that was
-    born at a time may have ended by itself now, with prompts left."""
+    """Starts processes, each with a configuration that has its name as the key."""
 
     url: str
     folder: Path
@@ -71,16 +71,15 @@ class Coordinators:
         if await life.process.wait() != 0:
             raise BrokenPromiseError("a job can be submitted", life.said())
 
-    async def keep_one(self, place: int, excused: Callable[[float], bool]) -> None:
-        """Have one at a place until all is done."""
+    async def keep_one(self, place: int, excused: Callable[[Life], bool]) -> None:
+        """Have one at a place until all is done; `excused` tells who may end by itself before that."""
         while not self.finished:
             life = await self._start("resume", place=place)
-            born = time.monotonic()
             code = await life.process.wait()
             said = life.said()
             if "Traceback" in said:
                 raise BrokenPromiseError("an error is one line, never a traceback", f"{life.log}: {said[-3000:]}")
-            if code == -signal.SIGKILL or self.finished or excused(born):
+            if code == -signal.SIGKILL or self.finished or excused(life):
                 continue
             # What has ended a moment ago is noticed a moment later.
             await asyncio.sleep(1.0)

@@ -1,6 +1,7 @@
 """What befalls the coordinators and their database, one thing after another, as the seed decides."""
 
 import asyncio
+import math
 import signal
 import time
 from collections import Counter
@@ -21,6 +22,9 @@ FROZEN_FOR_SECONDS = FROZEN_SECONDS + ALIVE_SECONDS + 2
 CRASHED_FOR_SECONDS = 1.0
 STEADY_SECONDS = 3.0
 """Who has had nothing befall it for so long, and works, is there to take over."""
+
+START_SECONDS = 3.0
+"""How soon a process that has told how much is answered is a coordinator."""
 
 _CUT_OFF = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -46,12 +50,10 @@ class Faults:
     cut: int = 0
     away: list[float] = field(default_factory=list)
 
-    def excused(self, born: float) -> bool:
-        """Whether a coordinator that was born then may have ended since the database was away."""
-        return any(
-            each.kind == "crash" and (each.until is None or each.until + STEADY_SECONDS > born)
-            for each in self.calls.faults
-        )
+    def excused(self, life: Life) -> bool:
+        """Whether one may have ended since the database was away before it was a coordinator."""
+        crashes = [each for each in self.calls.faults if each.kind == "crash" and (each.until or math.inf) > life.born]
+        return any(each.since < life.born + START_SECONDS or "answered" not in life.said() for each in crashes)
 
     async def go_on(self) -> None:
         """Hit until cancelled."""
