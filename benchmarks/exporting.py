@@ -1,7 +1,6 @@
 """Exports of a large job that is answered, while a coordinator works another one beside it."""
 
 import asyncio
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,7 @@ from distllm.export.target import save
 from distllm.store.migrate import upgrade
 from distllm.store.reads import open_reader
 from tests.export.export_kit import fill
-from tests.store.store_kit import Store, add_job
+from tests.store.store_kit import add_job, open_sqlite
 
 ANSWERED = 1
 """The number of the job that is exported."""
@@ -34,11 +33,10 @@ class Exported(NamedTuple):
 def store_answers(path: Path, papers: int, questions: int, model: str, others: int = OTHER_PAPERS) -> None:
     """A job with all its answers, and another to be worked, about as many other papers."""
     upgrade(path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous=OFF")
-        fill(connection, papers, questions, ANSWER_CHARACTERS)
+    with closing(open_sqlite(path)) as store:
+        fill(store.connection, papers, questions, ANSWER_CHARACTERS)
         texts = [f"paper {number} has a few words" for number in range(others)]
-        add_job(Store(path, connection), texts, [f"question {n}" for n in range(OTHER_QUESTIONS)], model=model)
+        add_job(store, texts, [f"question {n}" for n in range(OTHER_QUESTIONS)], model=model)
 
 
 def export(path: Path, form: Format, target: Path) -> Exported:

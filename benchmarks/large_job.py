@@ -11,6 +11,7 @@ from benchmarks.prompts import made_up_paper, vocabulary
 from distllm.documents import find_files
 from distllm.domain.clock import Clock
 from distllm.domain.models import Template
+from distllm.domain.places import DatabasePlace
 from distllm.intake import Request, build, create
 from distllm.presets import Preset
 from distllm.store.database import open_database
@@ -37,14 +38,14 @@ def write_papers(folder: Path, number: int) -> list[Path]:
     return papers
 
 
-def submit(path: Path, papers: Sequence[Path], questions: int, model: str) -> Submitted:
-    """Store so many questions about each of the papers in a new database at `path`."""
+def submit(place: DatabasePlace, papers: Sequence[Path], questions: int, model: str) -> Submitted:
+    """Store so many questions about each of the papers in a database at `place`, which is made if need be."""
     asked = tuple(Template(f"question_{n}", f"What does it say of matter {n}?") for n in range(questions))
     preset = Preset("large", "As many questions as are wanted", asked)
-    return asyncio.run(_submit(path, Request(find_files(papers), preset, model), len(papers) * questions))
+    return asyncio.run(_submit(place, Request(find_files(papers), preset, model), len(papers) * questions))
 
 
-async def _submit(path: Path, request: Request, prompts: int) -> Submitted:
+async def _submit(place: DatabasePlace, request: Request, prompts: int) -> Submitted:
     clock = Clock()
     read_at = 0.0
 
@@ -57,7 +58,7 @@ async def _submit(path: Path, request: Request, prompts: int) -> Submitted:
     async def window(model: str) -> int | None:
         return None
 
-    async with open_database(path) as database:
+    async with open_database(place) as database:
         began = time.perf_counter()
         created = await create(database, request, clock)
         await build(database, created.job_id, lambda done, total, what: None, clock, weights, window)

@@ -1,13 +1,14 @@
 """What all contenders ask: the questions of a preset about made-up papers, as distllm itself puts them."""
 
-import sqlite3
-from contextlib import closing
+import asyncio
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from distllm.domain.models import Template
+from distllm.domain.places import DatabasePlace
 from distllm.presets import Preset, load_preset, render_question, render_system
+from distllm.store.reads import Record, open_reader
 
 PAPERS = Path(__file__).parents[1] / "jobs" / "quickstart" / "papers"
 SENTENCE_WORDS = 14
@@ -42,9 +43,18 @@ def made_up_paper(words: list[str], number: int, characters: int) -> str:
     return " ".join(text)[:characters]
 
 
-def prompts_of(path: Path, templates: tuple[Template, ...]) -> list[Prompt]:
+def prompts_of(place: DatabasePlace, templates: tuple[Template, ...]) -> list[Prompt]:
     """All prompts of the one job in a database, document by document."""
-    with closing(sqlite3.connect(path)) as connection:
-        texts = [text for (text,) in connection.execute("SELECT text FROM documents ORDER BY id")]
+    texts = [row["text"] for row in ask(place, "SELECT text FROM documents ORDER BY id")]
     questions = [render_question(template) for template in templates]
     return [Prompt(system, question) for system in map(render_system, texts) for question in questions]
+
+
+def ask(place: DatabasePlace, statement: str) -> list[Record]:
+    """All rows of a statement."""
+    return asyncio.run(_ask(place, statement))
+
+
+async def _ask(place: DatabasePlace, statement: str) -> list[Record]:
+    async with open_reader(place) as reader:
+        return await reader.rows(statement)

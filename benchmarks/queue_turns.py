@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.fresh import SPAWN
 from distllm.domain.models import Ask, Outcome, Usage
+from distllm.domain.places import DatabasePlace, PostgresUrl
 from distllm.domain.policy import Done
 from distllm.store.attempts import Sent, Settlement, record_sent
 from distllm.store.claims import claim
@@ -27,7 +27,7 @@ ANSWER = "What the paper says of it, in a few sentences. " * 15
 
 
 class Turn(NamedTuple):
-    """One transaction: the seconds of its parts, and the bytes of the write-ahead log after it."""
+    """One transaction: the seconds of its parts, and the bytes of SQLite's write-ahead log after it."""
 
     settle: float
     lease: float
@@ -40,7 +40,6 @@ class Coordinator:
 
     def __init__(self, database: Database, me: int, worker: int, model: str) -> None:
         self._database = database
-        self._log = database.place.with_name(database.place.name + "-wal")
         self._me = me
         self._asks = [Ask(worker, {model: WINDOW}, LIMIT)] * SEATS
         self._attempts = me << 32
@@ -68,7 +67,7 @@ class Coordinator:
         committed = time.perf_counter()
         self._in_flight, self._leased = sent, leased
         assert len(leased) == BATCH, "too few prompts are left"
-        return Turn(marks[2] - marks[1], marks[3] - marks[2], committed - marks[3], self._log.stat().st_size)
+        return Turn(marks[2] - marks[1], marks[3] - marks[2], committed - marks[3], _log_bytes(self._database.place))
 
     def _sent(self, worker_id: int, lease: Lease, now: float) -> Sent:
         self._attempts += 1
@@ -79,6 +78,11 @@ class Coordinator:
         usage = Usage(500, 400, 150, 0.5, 2.5)
         outcome = Outcome(None, None, ANSWER, None, "stop", "stub", usage, 3.0, 0.5)
         return Settlement(sent, outcome, Done(), "proven", now, ())
+
+
+def _log_bytes(place: DatabasePlace) -> int:
+    """A server's log is no one database's."""
+    return 0 if isinstance(place, PostgresUrl) else place.with_name(place.name + "-wal").stat().st_size
 
 
 class Hand(NamedTuple):
@@ -93,17 +97,17 @@ class Hand(NamedTuple):
 
 
 @contextmanager
-def coordinating(path: Path, model: str) -> Iterator[Hand]:
-    """A process that works the database at `path` while it is told to."""
-    with _process(_obey, path, model) as pipe:
+def coordinating(place: DatabasePlace, model: str) -> Iterator[Hand]:
+    """A process that works the database at `place` while it is told to."""
+    with _process(_obey, place, model) as pipe:
         yield Hand(pipe)
 
 
 @contextmanager
-def writing_beside(path: Path, model: str, pause: float) -> Iterator[list[Turn]]:
+def writing_beside(place: DatabasePlace, model: str, pause: float) -> Iterator[list[Turn]]:
     """A process that takes a turn every `pause` seconds. Its turns are there in the end."""
     turns: list[Turn] = []
-    with _process(_go_on, path, model, pause) as pipe:
+    with _process(_go_on, place, model, pause) as pipe:
         # It is at work before anything else begins.
         pipe.recv()
         yield turns
@@ -125,9 +129,9 @@ def _process(work: Callable[..., None], *args: object) -> Iterator[Connection]:
         process.kill()
 
 
-def _obey(pipe: Connection, path: Path, model: str) -> None:
+def _obey(pipe: Connection, place: DatabasePlace, model: str) -> None:
     async def obey() -> None:
-        async with _open(path, model) as coordinator:
+        async with _open(place, model) as coordinator:
             with suppress(EOFError):
                 while True:
                     pipe.send([await coordinator.turn() for _ in range(pipe.recv())])
@@ -135,9 +139,9 @@ def _obey(pipe: Connection, path: Path, model: str) -> None:
     asyncio.run(obey())
 
 
-def _go_on(pipe: Connection, path: Path, model: str, pause: float) -> None:
+def _go_on(pipe: Connection, place: DatabasePlace, model: str, pause: float) -> None:
     async def go_on() -> None:
-        async with _open(path, model) as coordinator:
+        async with _open(place, model) as coordinator:
             turns = [await coordinator.turn()]
             pipe.send(True)
             while not pipe.poll(pause):
@@ -148,8 +152,8 @@ def _go_on(pipe: Connection, path: Path, model: str, pause: float) -> None:
 
 
 @asynccontextmanager
-async def _open(path: Path, model: str) -> AsyncIterator[Coordinator]:
-    async with open_database(path) as database:
+async def _open(place: DatabasePlace, model: str) -> AsyncIterator[Coordinator]:
+    async with open_database(place) as database:
         me = await database.write(lambda tx: register(tx, "here", os.getpid(), time.time()))
         worker = await database.write(lambda tx: know_worker(tx, "http://127.0.0.1:8080", "stub", "openai"))
         yield Coordinator(database, me, worker, model)

@@ -2,6 +2,7 @@
 
     uv run --group test --extra parquet python -m benchmarks.scale
     uv run --group test --extra parquet python -m benchmarks.scale --sizes 10000,100000 --only turns,status
+    uv run --group test python -m benchmarks.scale --db postgres --sizes 10000,1000000
 
 For each size, a hundred questions are asked about as many papers as it takes:
 
@@ -10,7 +11,8 @@ For each size, a hundred questions are asked about as many papers as it takes:
                in turns, a process for each; p50 of the parts, p99 of the commit with its fsync and checkpoint
     status     what `distllm status` and `distllm status 1` ask the database
     work       the most memory of a whole coordinator that gets a thousand answers from a server on the loopback
-    export     every format, a process for each, while another job of the same database is worked beside it
+    prune      the whole job is cancelled and pruned, while another one of the same database is worked beside it
+    export     every format, a process for each, while another job of the same database is worked beside it; SQLite only
     restart    from the start of `distllm resume` to its first request, after a kill that left 10,000 leases
     commands   `distllm --help` and `distllm status`, start included, beside `python -c "import typer"`
 
@@ -22,14 +24,12 @@ import argparse
 import asyncio
 import logging
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -50,21 +50,25 @@ from benchmarks.figures import (
 )
 from benchmarks.fresh import fresh, peak_bytes
 from benchmarks.large_job import submit, write_papers
+from benchmarks.places import SQLITE, Databases, add_db, as_option, open_databases
 from benchmarks.processes import serving
+from benchmarks.pruning import prune_beside
 from benchmarks.queue_turns import BATCH, Turn, coordinating, writing_beside
 from benchmarks.restart import die_holding, first_request
 from benchmarks.stub import MODEL
 from benchmarks.through_distllm import work
 from distllm.cli.status import gather
 from distllm.domain.events import Answered, Event
+from distllm.domain.places import DatabasePlace
 from distllm.export.formats import Format
 from distllm.store.reads import open_reader
 
-PARTS = ("submit", "turns", "status", "work", "export", "restart", "commands")
+PARTS = ("submit", "turns", "status", "work", "prune", "export", "restart", "commands")
 BLOCK = 10
 RESTARTS = 3
 ENOUGH_ANSWERS = 1000
 WRITE_EVERY_SECONDS = 0.25
+BESIDE_PAPERS, BESIDE_QUESTIONS = 1000, 100
 MOST_LOG = 16 * 2**20
 
 
@@ -77,25 +81,29 @@ def main() -> None:
         "--sizes", type=_sizes, default=[10_000, 100_000, 1_000_000], help="prompts (10000,100000,1000000)"
     )
     parser.add_argument("--questions", type=int, default=100, help="questions about a paper (100)")
-    parser.add_argument("--only", type=_parts, default=PARTS, metavar="PARTS", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--only", type=_parts, metavar="PARTS", help=f"some of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=4, help="copies of each database that are worked (4)")
     parser.add_argument("--turns", type=int, default=180, help="transactions of each, fifty prompts a turn (180)")
     parser.add_argument("--leases", type=int, default=10_000, help="what the killed coordinator held (10000)")
     parser.add_argument("--runs", type=int, default=7, help="runs of each command, taken in turns (7)")
+    add_db(parser)
     given = parser.parse_args()
+    given.only = given.only or [part for part in PARTS if part != "export" or given.db == SQLITE]
     if min(given.questions, given.rounds, given.turns, given.leases, given.runs) < 1:
         parser.error("--questions, --rounds, --turns, --leases and --runs must be at least 1")
     if any(size % given.questions for size in given.sizes):
         parser.error(f"--sizes must be multiples of the {given.questions} --questions")
     if "turns" in given.only and (given.turns + 2) * BATCH > given.sizes[0]:
         parser.error(f"--turns {given.turns} takes {(given.turns + 2) * BATCH:,} prompts: more than the smallest size")
+    if "export" in given.only and given.db != SQLITE:
+        parser.error("export is measured with --db sqlite")
     if "export" in given.only and find_spec("pyarrow") is None:
         parser.error("pyarrow is not installed: run this with `uv run --group test --extra parquet`")
     # Clients that are killed are no news here.
     logging.disable()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = Scale(Path(folder), given).measure()
-    print(f"{given.questions} questions a paper; SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as folder, open_databases(given.db, Path(folder)) as databases:
+        figures = Scale(Path(folder), databases, given).measure()
+    print(f"{given.questions} questions a paper; {databases.said}, {os.cpu_count()} cores")
     print(table(given.sizes, figures))
     missed = [figure.what for figure in figures if figure.missed]
     print(f"missed: {', '.join(missed)}" if missed else "every goal is met")
@@ -104,10 +112,13 @@ def main() -> None:
 class Scale:
     """The parts of one run. What one stores, the next ones use."""
 
-    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, databases: Databases, given: argparse.Namespace) -> None:
         self._folder = folder
+        self._databases = databases
         self._given = given
         self._sizes: list[int] = given.sizes
+        self._stored: dict[int, DatabasePlace] = {}
+        self._papers: list[Path] = []
         self._figures: list[Figure] = []
 
     def measure(self) -> list[Figure]:
@@ -117,6 +128,7 @@ class Scale:
             "turns": self._turns,
             "status": self._status,
             "work": self._work,
+            "prune": self._prune,
             "export": self._export,
             "restart": self._restart,
             "commands": self._commands,
@@ -129,19 +141,12 @@ class Scale:
                 _say(f"{name}: {time.perf_counter() - began:.0f} s")
         return self._figures
 
-    def _stored(self, size: int) -> Path:
-        return self._folder / f"{size}.db"
-
-    def _copy(self, size: int, name: str) -> Path:
-        """The stored job anew, in a folder of its own."""
-        folder = self._folder / f"{name}-{size}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        copy = folder / "distllm.db"
-        shutil.copy(self._stored(size), copy)
-        # What is still to be written would slow down the commits of whoever comes next.
-        os.sync()
-        return copy
+    @contextmanager
+    def _copy(self, size: int, name: str) -> Iterator[DatabasePlace]:
+        """The stored job anew, in a database of its own."""
+        copy = self._databases.copy(self._stored[size], f"{name}-{size}")
+        yield copy
+        self._databases.drop(copy)
 
     def _add(self, figure: Figure) -> None:
         self._figures.append(figure)
@@ -149,20 +154,21 @@ class Scale:
 
     def _submit(self) -> None:
         questions = self._given.questions
-        papers = fresh(write_papers, self._folder / "papers", max(self._sizes) // questions)
-        done = [fresh(submit, self._stored(n), papers[: n // questions], questions, MODEL) for n in self._sizes]
+        papers = self._papers = fresh(write_papers, self._folder / "papers", max(self._sizes) // questions)
+        self._stored = {size: self._databases.new(f"stored-{size}") for size in self._sizes}
+        done = [fresh(submit, self._stored[n], papers[: n // questions], questions, MODEL) for n in self._sizes]
         rates = [size / each.writing for size, each in zip(self._sizes, done, strict=True)]
         self._add(Figure("submit: files read and stored", [each.reading for each in done], as_s))
         self._add(Figure("submit: prompts written", rates, as_rate, at_least(100_000, "100,000/s")))
         self._add(Figure("submit: most memory", [each.peak for each in done], as_mb, megabytes_more(30)))
-        sizes = [self._stored(size).stat().st_size for size in self._sizes]
+        sizes = [self._databases.size(place) for place in self._stored.values()]
         self._add(Figure("size of the database", sizes, as_mb))
 
     def _turns(self) -> None:
         found: dict[int, list[Turn]] = {size: [] for size in self._sizes}
         for number in range(self._given.rounds):
             with ExitStack() as stack:
-                copies = {size: self._copy(size, "turns") for size in self._sizes}
+                copies = {size: stack.enter_context(self._copy(size, "turns")) for size in self._sizes}
                 hands = {size: stack.enter_context(coordinating(copies[size], MODEL)) for size in self._sizes}
                 for hand in hands.values():
                     # The first have nothing to settle yet.
@@ -182,10 +188,14 @@ class Scale:
             values = [percentile([getattr(turn, part) for turn in each], share) for each in turns]
             self._add(Figure(what, values, as_ms, goal))
         logs = [max(turn.log for turn in each) for each in turns]
-        self._add(Figure("longest write-ahead log", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
+        if any(logs):
+            self._add(Figure("longest write-ahead log", logs, as_mb, at_most(MOST_LOG, as_mb(MOST_LOG))))
 
     def _status(self) -> None:
-        found = [fresh(_ask_status, self._copy(size, "status")) for size in self._sizes]
+        found = []
+        for size in self._sizes:
+            with self._copy(size, "status") as copy:
+                found.append(fresh(_ask_status, copy))
         goal = at_most(0.005, "5 ms")
         self._add(Figure("query of `status`, p50", [all_jobs for all_jobs, _ in found], as_ms, goal))
         self._add(Figure("queries of `status 1`, p50", [one_job for _, one_job in found], as_ms, goal))
@@ -194,8 +204,19 @@ class Scale:
         peaks = []
         with serving("benchmarks.stub", "--slots", 50) as stub:
             for size in self._sizes:
-                peaks.append(fresh(_work, self._copy(size, "work"), stub.port, min(ENOUGH_ANSWERS, size // 2)))
+                with self._copy(size, "work") as copy:
+                    peaks.append(fresh(_work, copy, stub.port, min(ENOUGH_ANSWERS, size // 2)))
         self._add(Figure("coordinator: most memory", peaks, as_mb, megabytes_more(30)))
+
+    def _prune(self) -> None:
+        found = []
+        for size in self._sizes:
+            with self._copy(size, "prune") as copy:
+                found.append(prune_beside(copy, self._papers[:BESIDE_PAPERS], BESIDE_QUESTIONS, WRITE_EVERY_SECONDS))
+        self._add(Figure("prune: prompts", [each.prompts / each.seconds for each in found], as_rate))
+        turns = [[turn.settle + turn.lease + turn.commit for turn in each.turns] for each in found]
+        self._add(Figure("turn beside it, p50", [percentile(each, 0.5) for each in turns], as_ms, times(1.3)))
+        self._add(Figure("turn beside it, p99", [percentile(each, 0.99) for each in turns], as_ms))
 
     def _export(self) -> None:
         found: dict[Format, list[Exported]] = {form: [] for form in Format}
@@ -223,9 +244,9 @@ class Scale:
             for killed, each in found.items():
                 seconds = []
                 for _ in range(RESTARTS):
-                    copy = self._copy(size, "restart")
-                    die_holding(copy, min(self._given.leases, size) if killed else 0, MODEL)
-                    seconds.append(asyncio.run(first_request(copy.parent, MODEL)))
+                    with self._copy(size, "restart") as copy:
+                        die_holding(copy, min(self._given.leases, size) if killed else 0)
+                        seconds.append(asyncio.run(first_request(copy, self._folder)))
                 each.append(median(seconds))
         self._add(Figure("`resume` to its first request", found[False], as_s))
         self._add(Figure("the same after a kill", found[True], as_s, at_most(1.0, "1 s")))
@@ -236,8 +257,7 @@ class Scale:
         distllm = str(Path(sys.executable).with_name("distllm"))
         bare = [sys.executable, "-c", "import typer"]
         commands = {"--help": [[distllm, "--help"]] * len(self._sizes)}
-        copies = [self._copy(size, "commands") for size in self._sizes]
-        commands["status"] = [[distllm, "--db", str(copy), "status"] for copy in copies]
+        commands["status"] = [[distllm, "--db", as_option(place), "status"] for place in self._stored.values()]
         for (name, each), most in zip(commands.items(), (1.3, 2.5), strict=True):
             ratios: list[list[float]] = [[] for _ in self._sizes]
             for _ in range(self._given.runs):
@@ -250,16 +270,16 @@ class Scale:
             )
 
 
-def _ask_status(path: Path) -> tuple[float, float]:
+def _ask_status(place: DatabasePlace) -> tuple[float, float]:
     """Seconds of what `distllm status` asks, and of what `distllm status 1` asks, once a few turns were taken."""
-    with coordinating(path, MODEL) as hand:
+    with coordinating(place, MODEL) as hand:
         hand.turns(10)
-        return asyncio.run(_time_status(path))
+        return asyncio.run(_time_status(place))
 
 
-async def _time_status(path: Path) -> tuple[float, float]:
+async def _time_status(place: DatabasePlace) -> tuple[float, float]:
     all_jobs, one_job = [], []
-    async with open_reader(path) as reader:
+    async with open_reader(place) as reader:
         for _ in range(20):
             began = time.perf_counter()
             await reader.jobs()
@@ -270,7 +290,7 @@ async def _time_status(path: Path) -> tuple[float, float]:
     return median(all_jobs), median(one_job)
 
 
-def _work(path: Path, port: int, enough: int) -> int:
+def _work(place: DatabasePlace, port: int, enough: int) -> int:
     """The most memory of a process that works until it has enough answers."""
     answers = 0
 
@@ -278,7 +298,7 @@ def _work(path: Path, port: int, enough: int) -> int:
         nonlocal answers
         answers += isinstance(event, Answered)
 
-    asyncio.run(work(path, [port], hear, lambda: answers >= enough))
+    asyncio.run(work(place, [port], hear, lambda: answers >= enough))
     assert answers >= enough, answers
     return peak_bytes()
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.prompts import made_up_paper, vocabulary
@@ -12,27 +13,33 @@ from distllm.config import Config
 from distllm.documents import find_files
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Listener
+from distllm.domain.places import DatabasePlace
 from distllm.intake import Request, build, create
 from distllm.presets import Preset
 from distllm.store.database import open_database
 
 
-async def store_job(path: Path, preset: Preset, documents: int, characters: int, model: str, max_tokens: int) -> None:
-    """Store the questions of a preset about so many made-up papers in a new database at `path`."""
-    folder = path.with_suffix(".papers")
-    folder.mkdir()
-    words = vocabulary()
-    for number in range(documents):
-        (folder / f"{number:06}.txt").write_text(made_up_paper(words, number, characters), encoding="utf-8")
-    clock = Clock()
-    request = Request(find_files([folder]), preset, model, max_tokens=max_tokens)
-    async with open_database(path) as database:
-        created = await create(database, request, clock)
-        await build(database, created.job_id, lambda done, total, what: None, clock, _no_weights, _no_window)
+async def store_job(
+    place: DatabasePlace, preset: Preset, documents: int, characters: int, model: str, max_tokens: int
+) -> None:
+    """Store the questions of a preset about so many made-up papers in a new database at `place`."""
+    words, clock = vocabulary(), Clock()
+    with TemporaryDirectory() as folder:
+        for number in range(documents):
+            paper = made_up_paper(words, number, characters)
+            (Path(folder) / f"{number:06}.txt").write_text(paper, encoding="utf-8")
+        request = Request(find_files([Path(folder)]), preset, model, max_tokens=max_tokens)
+        async with open_database(place) as database:
+            created = await create(database, request, clock)
+            await build(database, created.job_id, lambda done, total, what: None, clock, _no_weights, _no_window)
 
 
 async def work(
-    path: Path, ports: Sequence[int], listener: Listener, enough: Callable[[], bool] = lambda: False, **settings: Any
+    place: DatabasePlace,
+    ports: Sequence[int],
+    listener: Listener,
+    enough: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> float:
     """Work all jobs of a database on the servers at `ports`; the seconds from the first look at them to the end.
 
@@ -40,7 +47,7 @@ async def work(
     """
     workers = [{"id": f"w{number}", "type": "openai", "port": port} for number, port in enumerate(ports)]
     config = Config.of({"workers": workers, **settings}, "the benchmark", {})
-    async with open_fleet(config) as fleet, open_database(path) as database:
+    async with open_fleet(config) as fleet, open_database(place) as database:
 
         def hear(event: Event) -> None:
             listener(event)
