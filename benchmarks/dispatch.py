@@ -4,13 +4,15 @@
     uv run --group bench python -m benchmarks.dispatch --prompt-bytes 20000
     uv run --group bench python -m benchmarks.dispatch --answer-tokens 8
     uv run python -m benchmarks.dispatch --without-litellm --profile dispatch.prof
+    uv run --group test python -m benchmarks.dispatch --without-litellm --db postgres
 
 Two stub servers in processes of their own answer at once. The research preset's five questions are asked about
 made-up papers: by distllm's own run, out of a database where the job is stored already, each answer committed with
 synchronous=FULL; by tasks that take the same requests from a list and keep the answers in another; by as many tasks
 that call LiteLLM's Router. All stream, and all keep their requests in flight at the same number. Each contender is a
 process of its own, warmed up, and they take turns; only the ratio of neighbouring runs means anything. CPU time
-counts all threads of the contender, and not the servers'.
+counts all threads of the contender, and not the servers'. With `--db` distllm on PostgreSQL takes turns with them, each
+answer committed with synchronous_commit; the CPU time of that server is counted too.
 
 All but LiteLLM take a new connection for each request, since llama.cpp closes each with its answer without a word
 (docs/decisions/0003); `--bare-keeps` lets the bare loop use those of the stub servers again, and shows what that costs
@@ -23,43 +25,44 @@ import asyncio
 import cProfile
 import json
 import multiprocessing
-import shutil
-import sqlite3
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.places import SQLITE, Databases, Files, add_db, open_databases
 from benchmarks.processes import require_litellm, serving
-from benchmarks.prompts import Prompt, prompts_of, research
+from benchmarks.prompts import Prompt, ask, prompts_of, research
 from benchmarks.stub import MODEL
 from benchmarks.through_distllm import store_job, work
+from distllm.domain.places import DatabasePlace
 from distllm.metrics import Metrics
 from distllm.presets import render_system
 
 SERVERS = 2
 WARM_UP_PAPERS = 20
 MAX_TOKENS = 100
-BARE, DISTLLM, LITELLM = "bare aiohttp loop", "distllm", "LiteLLM Router"
+BARE, DISTLLM, ON_POSTGRES, LITELLM = "bare aiohttp loop", "distllm", "distllm on PostgreSQL", "LiteLLM Router"
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """A stored job: its database, which is copied for each run, and its prompts for those who have no database."""
 
-    database: Path
+    databases: Databases
+    database: DatabasePlace
     prompts: list[Prompt]
 
 
 class Timing(NamedTuple):
-    """One run; `cpu` is that of the contender's process."""
+    """One run; `cpu` is that of the contender's process, and of its database's server."""
 
     prompts: int
     seconds: float
@@ -77,6 +80,10 @@ class Timing(NamedTuple):
 
 
 Contender = Callable[[Sequence[int], Shelf, int], Timing]
+Part = tuple[Contender, Shelf, Shelf]
+"""A contender, its job, and a small one to warm up with."""
+
+_STATES = "SELECT state, count(*) AS prompts FROM prompts GROUP BY state"
 
 
 def main() -> None:
@@ -94,6 +101,7 @@ def main() -> None:
     parser.add_argument("--litellm-prompts", type=int, default=500, help="prompts of a run of LiteLLM (500)")
     parser.add_argument("--without-litellm", action="store_true")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="for `python -m pstats FILE`")
+    add_db(parser)
     given = parser.parse_args()
     least = len(render_system("")) + 100
     if given.prompt_bytes < least:
@@ -107,27 +115,32 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _say("storing the job…")
-        shelf = _shelf(folder / "job.db", given.prompts, given.prompt_bytes)
-        warm_up = _shelf(folder / "warm-up.db", WARM_UP_PAPERS * len(research().templates), given.prompt_bytes)
-        short = Shelf(shelf.database, shelf.prompts[: given.litellm_prompts])
+        files = Files(folder)
+        shelf = _shelf(files, given.prompts, given.prompt_bytes)
         bare = run_bare_that_keeps if given.bare_keeps else run_bare
-        contenders: dict[str, tuple[Contender, Shelf]] = {BARE: (bare, shelf), DISTLLM: (run_distllm, shelf)}
+        warm_up = _warm_up(files, given.prompt_bytes)
+        contenders: dict[str, Part] = {BARE: (bare, shelf, warm_up), DISTLLM: (run_distllm, shelf, warm_up)}
+        if given.db != SQLITE:
+            server = stack.enter_context(open_databases(given.db, folder))
+            there = _shelf(server, given.prompts, given.prompt_bytes)
+            contenders[ON_POSTGRES] = (run_distllm, there, _warm_up(server, given.prompt_bytes))
         if not given.without_litellm:
-            contenders[LITELLM] = (run_litellm, short)
+            short = replace(shelf, prompts=shelf.prompts[: given.litellm_prompts])
+            contenders[LITELLM] = (run_litellm, short, warm_up)
         options: list[object] = ["--slots", given.in_flight // SERVERS, "--answer-tokens", given.answer_tokens]
         options += ["--close"] * given.close
         ports = [stack.enter_context(serving("benchmarks.stub", *options)).port for _ in range(SERVERS)]
-        found = _measure(contenders, warm_up, ports, given.in_flight, given.runs)
+        found = _measure(contenders, ports, given.in_flight, given.runs)
         if given.profile is not None:
-            profile(ports, shelf, given.in_flight, given.profile)
+            profile(ports, contenders.get(ON_POSTGRES, contenders[DISTLLM])[1], given.in_flight, given.profile)
     size = sum(map(len, shelf.prompts[0]))
     closing_ = ", a connection for each answer" if given.close else ""
     print(f"{len(shelf.prompts):,} prompts of {size:,} bytes, answers of {given.answer_tokens} tokens{closing_}")
     print(f"{given.in_flight} in flight on {SERVERS} stub servers, {given.runs} runs in turns: median (min, max)")
     for name, timings in found.items():
         rates, cpu = [each.rate for each in timings], [each.cpu_ms for each in timings]
-        print(f"{name:>18}: {_spread(rates, 0)} prompts/s, {_spread(cpu, 2)} ms of CPU a prompt")
-    for one, other in ((DISTLLM, BARE), (DISTLLM, LITELLM)):
+        print(f"{name:>21}: {_spread(rates, 0)} prompts/s, {_spread(cpu, 2)} ms of CPU a prompt")
+    for one, other in ((DISTLLM, BARE), (ON_POSTGRES, BARE), (ON_POSTGRES, DISTLLM), (DISTLLM, LITELLM)):
         if one in found and other in found:
             pairs = list(zip(found[one], found[other], strict=True))
             rates = [mine.rate / its.rate for mine, its in pairs]
@@ -165,21 +178,18 @@ def run_litellm(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
 
 def run_distllm(ports: Sequence[int], shelf: Shelf, in_flight: int) -> Timing:
     """distllm on a copy of the database; the servers tell it their slots, which are all that is in flight."""
-    copy = shelf.database.with_suffix(".run.db")
-    shutil.copy(shelf.database, copy)
+    copy = shelf.databases.copy(shelf.database, "run")
     try:
         metrics = Metrics()
-        cpu = time.process_time()
+        cpu = time.process_time() + shelf.databases.cpu_seconds()
         seconds = asyncio.run(work(copy, ports, metrics.observe))
-        cpu = time.process_time() - cpu
-        with closing(sqlite3.connect(copy)) as connection:
-            states = dict(connection.execute("SELECT state, count(*) FROM prompts GROUP BY state"))
-            (attempts,) = connection.execute("SELECT count(*) FROM attempts").fetchone()
+        cpu = time.process_time() + shelf.databases.cpu_seconds() - cpu
+        states = {row["state"]: row["prompts"] for row in ask(copy, _STATES)}
+        [attempts] = ask(copy, "SELECT count(*) AS attempts FROM attempts")
     finally:
-        for file in copy.parent.glob(f"{copy.name}*"):
-            file.unlink()
+        shelf.databases.drop(copy)
     assert states == {"done": len(shelf.prompts)}, states
-    assert attempts == len(shelf.prompts), attempts
+    assert attempts == {"attempts": len(shelf.prompts)}, attempts
     return Timing(len(shelf.prompts), seconds, cpu)
 
 
@@ -192,27 +202,31 @@ def profile(ports: Sequence[int], shelf: Shelf, in_flight: int, file: Path) -> N
     _say(f"see: python -m pstats {file}")
 
 
-def _shelf(database: Path, prompts: int, system_bytes: int) -> Shelf:
-    preset = research()
+def _shelf(databases: Databases, prompts: int, system_bytes: int, name: str = "job") -> Shelf:
+    preset, database = research(), databases.new(name)
     papers = max(1, prompts // len(preset.templates))
     asyncio.run(store_job(database, preset, papers, system_bytes - len(render_system("")), MODEL, MAX_TOKENS))
-    return Shelf(database, prompts_of(database, preset.templates))
+    return Shelf(databases, database, prompts_of(database, preset.templates))
+
+
+def _warm_up(databases: Databases, system_bytes: int) -> Shelf:
+    return _shelf(databases, WARM_UP_PAPERS * len(research().templates), system_bytes, "warm-up")
 
 
 def _measure(
-    contenders: dict[str, tuple[Contender, Shelf]], warm_up: Shelf, ports: Sequence[int], in_flight: int, runs: int
+    contenders: Mapping[str, Part], ports: Sequence[int], in_flight: int, runs: int
 ) -> dict[str, list[Timing]]:
     found: dict[str, list[Timing]] = {name: [] for name in contenders}
     with ExitStack() as stack:
         spawn = multiprocessing.get_context("spawn")
         hands = {name: stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for name in contenders}
-        for name, (contender, _) in contenders.items():
+        for name, (contender, _, warm_up) in contenders.items():
             _say(f"warming up: {name}")
             hands[name].submit(contender, ports, warm_up, in_flight).result()
         for run in range(runs):
             # Forwards and backwards, so that a machine that slows down favours nobody.
             for name in list(contenders)[:: -1 if run % 2 else 1]:
-                contender, shelf = contenders[name]
+                contender, shelf, _ = contenders[name]
                 before = answers_of(ports)
                 found[name].append(hands[name].submit(contender, ports, shelf, in_flight).result())
                 asked = answers_of(ports) - before

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.cpu import cpu_of_family, name_of, parent_of
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.domain.places import DatabasePlace, PostgresUrl, file_of, place_of
 
@@ -40,6 +41,10 @@ class Databases(ABC):
     @abstractmethod
     def size(self, place: DatabasePlace) -> int:
         """The bytes of a database that nobody uses."""
+
+    @abstractmethod
+    def cpu_seconds(self) -> float:
+        """What a server of its own has used so far, without that of its clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,10 @@ class Files(Databases):
     def size(self, place: DatabasePlace) -> int:
         """The bytes of the file."""
         return file_of(place).stat().st_size
+
+    def cpu_seconds(self) -> float:
+        """There is no server."""
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,10 @@ class OnServer(Databases):
         assert isinstance(place, PostgresUrl)
         return int(self._ask("SELECT pg_database_size($1::text)", place.database))
 
+    def cpu_seconds(self) -> float:
+        """What all its processes have used; exits where they are not on this machine."""
+        return asyncio.run(_cpu_seconds(self.url))
+
     def _beside(self, name: str) -> PostgresUrl:
         there = f"{self.url.database}_{name.replace('-', '_')}"
         return PostgresUrl(urlsplit(self.url.secret)._replace(path=f"/{there}").geturl())
@@ -119,6 +132,19 @@ async def _value(url: PostgresUrl, statement: str, *values: Any) -> Any:
     connection = await connect(url)
     try:
         return await connection.fetchval(statement, *values, timeout=600)
+    finally:
+        await connection.close()
+
+
+async def _cpu_seconds(url: PostgresUrl) -> float:
+    from distllm.store.postgres import connect
+
+    connection = await connect(url)
+    try:
+        backend = connection.get_server_pid()
+        if name_of(backend) != "postgres":
+            raise SystemExit(f"the CPU time of {url} can be told on its own machine only, and on Linux")
+        return cpu_of_family(parent_of(backend))
     finally:
         await connection.close()
 

@@ -14,6 +14,7 @@ from benchmarks.fleet.least import least
 from benchmarks.fleet.servers import Request, Server
 from benchmarks.fleet.work import QUESTION, Task, Trouble
 from benchmarks.llama import Work
+from benchmarks.places import Files
 from benchmarks.processes import serving
 from benchmarks.prompts import made_up_paper, prompts_of, research, vocabulary
 from benchmarks.read_once import Finding
@@ -36,9 +37,10 @@ async def test_the_stub_passes_for_llama_cpp() -> None:
 
 @pytest.mark.parametrize("closing", [[], ["--close"]])
 def test_both_ways_get_all_their_answers_and_ask_no_more(tmp_path: Path, closing: list[str]) -> None:
-    database = tmp_path / "job.db"
+    files = Files(tmp_path)
+    database = files.new("job")
     asyncio.run(store_job(database, research(), PAPERS, 500, "stub", 10))
-    shelf = dispatch.Shelf(database, prompts_of(database, research().templates))
+    shelf = dispatch.Shelf(files, database, prompts_of(database, research().templates))
     assert len(shelf.prompts) == len(set(shelf.prompts)) == PAPERS * 5
     with serving("benchmarks.stub", "--slots", 4, *closing) as stub:
         for run in (dispatch.run_bare, dispatch.run_distllm):
