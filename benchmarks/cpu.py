@@ -20,6 +20,13 @@ def cpu_of_family(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + sum(_cpu_if_alive(child) for child in _children_of(pid))
 
 
+def idle_seconds() -> float:
+    """How long the cores of the machine have had nothing to do so far, in sum."""
+    [every] = [line for line in (_SYSTEM / "stat").read_text().splitlines() if line.startswith("cpu ")]
+    _, _, _, _, idle, waiting, *_ = every.split()
+    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+
+
 def parent_of(pid: int) -> int:
     """The process that started it."""
     return int(_told(pid)[_PARENT])

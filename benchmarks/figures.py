@@ -76,9 +76,9 @@ class Figure:
         return [self.what, *map(self.show, self.values), ratio, goal]
 
 
-def table(sizes: Sequence[int], figures: Sequence[Figure]) -> str:
-    """Figures as lines."""
-    rows = [["prompts", *(f"{size:,}" for size in sizes), "ratio", "goal"], *(figure.cells() for figure in figures)]
+def table(sizes: Sequence[int], figures: Sequence[Figure], what: str = "prompts") -> str:
+    """Figures as lines, at so many of `what`."""
+    rows = [[what, *(f"{size:,}" for size in sizes), "ratio", "goal"], *(figure.cells() for figure in figures)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
     return "\n".join(

@@ -154,15 +154,15 @@ def as_option(place: DatabasePlace) -> str:
     return place.secret if isinstance(place, PostgresUrl) else str(place)
 
 
-def add_db(parser: argparse.ArgumentParser) -> None:
+def add_db(parser: argparse.ArgumentParser, default: str = SQLITE) -> None:
     """The option `--db`, which says where the databases are."""
     parser.add_argument(
         "--db",
-        default=SQLITE,
+        default=default,
         type=_where,
         metavar="WHERE",
         help="sqlite; postgres, a server started for this; or the postgresql://… of an empty database, beside which "
-        "others are made and dropped (sqlite)",
+        f"others are made and dropped ({default})",
     )
 
 

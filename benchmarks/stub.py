@@ -1,4 +1,4 @@
-"""A server that answers as llama.cpp's does, at once and always the same, for next to no time.
+"""A server that answers as llama.cpp's does, always the same, for next to no time; at once, or after some seconds.
 
     python -m benchmarks.stub --slots 25 --answer-tokens 8
 
@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=25)
     parser.add_argument("--answer-tokens", type=int, default=8, help="each an event of the stream (8)")
     parser.add_argument("--close", action="store_true", help="a connection for each answer")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long each answer takes (0)")
     given = parser.parse_args()
-    asyncio.run(_serve(Site(given.slots, given.answer_tokens, given.close), given.port))
+    asyncio.run(_serve(Site(given.slots, given.answer_tokens, given.close, given.seconds), given.port))
 
 
 async def _serve(site: "Site", port: int) -> None:
@@ -47,6 +48,7 @@ class Site:
     slots: int
     answer_tokens: int
     close: bool
+    seconds: float = 0.0
     stats: dict[str, int] = field(default_factory=lambda: {"answers": 0, "body_bytes": 0, "connections": 0})
     _events: bytes = b""
 
@@ -125,10 +127,16 @@ class Connection(asyncio.Protocol):
         del self._got[: self._body_bytes]
         method, path, _ = self._head.split(b" ", 2)
         self._head = None
-        self._transport.write(self._site.answer(method, path, self._body_bytes))
+        if method == b"POST" and self._site.seconds:
+            asyncio.get_running_loop().call_later(self._site.seconds, self._say, method, path, self._body_bytes)
+        else:
+            self._say(method, path, self._body_bytes)
+        return True
+
+    def _say(self, method: bytes, path: bytes, body_bytes: int) -> None:
+        self._transport.write(self._site.answer(method, path, body_bytes))
         if self._site.close:
             self._transport.close()
-        return True
 
 
 def _length(head: bytes) -> int:
