@@ -303,10 +303,13 @@ class Coordinator:
     async def _leave(self, turns: Turns, me: int, *, lost: bool) -> None:
         turns.abort()
         end = math.inf
-        if self._stopping or not lost:
-            self._database.hurry(LEAVE_SECONDS)
-            end = min(self._leave_by, self._clock.ticks() + LEAVE_SECONDS)
-        while not turns.idle and self._clock.ticks() < min(end, self._leave_by):
+        while not turns.idle:
+            # Who is to go on as another coordinator has time: what was answered is not asked again.
+            if end == math.inf and (self._stopping or not lost):
+                self._database.hurry(LEAVE_SECONDS)
+                end = self._clock.ticks() + LEAVE_SECONDS
+            if self._clock.ticks() >= min(end, self._leave_by):
+                break
             await turns.step()
             if not turns.idle:
                 await turns.wait()

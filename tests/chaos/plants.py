@@ -43,7 +43,7 @@ MISTAKES = {
         "an old lease ends a prompt that a newer one holds",
     ),
     "reclaim-guard": Mistake(
-        (Change("compose/run.py", "while not self._lock.try_acquire():", "while False:"),),
+        (Change("compose/run.py", "while self._lock is not None and not self._lock.try_acquire():", "while False:"),),
         ("second",),
         "a second coordinator takes the leases of a live one",
     ),
