@@ -20,7 +20,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from distllm.domain.places import PostgresUrl
 from distllm.store.hearts import Beat, Heart, LostError
 from distllm.store.leases import take_back
-from distllm.store.postgres import AWAY, ME, PostgresTx, connect, unreachable
+from distllm.store.postgres import AWAY, IDLE, ME, PostgresTx, connect, unreachable
 from distllm.store.suspects import condemn
 from distllm.store.tx import Tx
 
@@ -136,7 +136,8 @@ class PostgresHeart(Heart):
 
     async def _transact(self, transaction: Callable[[Tx], T]) -> T:
         try:
-            async with asyncio.timeout(BEAT_SECONDS), self._turn, self._connection.transaction():
+            # Each statement by itself: who is frozen between two of them keeps nobody from its row.
+            async with asyncio.timeout(BEAT_SECONDS), self._turn:
                 value: T = await greenlet_spawn(transaction, PostgresTx(self._connection, 0))
                 return value
         except (*AWAY, asyncpg.PostgresError) as error:
@@ -162,7 +163,9 @@ async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
 
     Raises StoreError if the server cannot be reached.
     """
-    connection = await connect(url, server_settings={"application_name": f"{ME} alive"})
+    connection = await connect(
+        url, server_settings={"application_name": f"{ME} alive", "idle_in_transaction_session_timeout": IDLE}
+    )
     try:
         async with connection.transaction():
             me = int(await connection.fetchval(_REGISTER, socket.gethostname(), os.getpid(), ALIVE_SECONDS))
