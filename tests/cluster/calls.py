@@ -96,8 +96,9 @@ class Calls:
     def _cause(self, call: Call, calls: list[Call]) -> str | None:
         if call.how == "spoilt":
             return "failed"
-        if any(fault.excuses(call) for fault in self.faults):
-            return "in the air at a fault"
+        for fault in self.faults:
+            if fault.excuses(call):
+                return f"{'waited for' if call.how == 'left' else 'answered'} at a {fault.kind}"
         if any(each is not call and each.life == call.life and each.beside(call) for each in calls):
             return "hedged"
         return None

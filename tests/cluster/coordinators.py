@@ -16,7 +16,7 @@ from tests.chaos.fleet import MODEL
 from tests.cluster.servers import Fleet
 
 COMMAND = Path(sys.executable).parent / "distllm"
-REQUEST_TIMEOUT = 20
+REQUEST_TIMEOUT = 14
 MAX_RETRIES = 50
 
 

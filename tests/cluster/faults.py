@@ -15,10 +15,15 @@ from tests.cluster.coordinators import Coordinators, Life
 from tests.cluster.watch import Watch
 from tests.postgres_server import PostgresServer
 
-KINDS = {"kill": 5, "cut off": 3, "freeze": 2}
+FROZEN_FOR_SECONDS = FROZEN_SECONDS + ALIVE_SECONDS + 2
+ASLEEP_FOR_SECONDS = 30.0
+"""By then others ask its workers, unless it has told them of a request that takes longer."""
+
+FREEZES = {"freeze": FROZEN_FOR_SECONDS, "freeze within": FROZEN_FOR_SECONDS, "sleep": ASLEEP_FOR_SECONDS}
+KINDS = {"kill": 6, "cut off": 3, "freeze": 1, "freeze within": 2, "sleep": 1}
 """How often each is chosen."""
 
-FROZEN_FOR_SECONDS = FROZEN_SECONDS + ALIVE_SECONDS + 2
+WITHIN_TRIES = 100
 CRASHED_FOR_SECONDS = 1.0
 STEADY_SECONDS = 3.0
 """Who has had nothing befall it for so long, and works, is there to take over."""
@@ -29,6 +34,9 @@ START_SECONDS = 3.0
 _CUT_OFF = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE application_name = $1 OR starts_with(application_name, $1 || ' ')
+"""
+_WITHIN = """
+SELECT 1 FROM pg_stat_activity WHERE application_name = $1 AND state LIKE 'idle in transaction%'
 """
 _WORKING = "SELECT DISTINCT pid FROM coordinators WHERE ended_at IS NULL AND alive_until IS NOT NULL"
 
@@ -48,6 +56,7 @@ class Faults:
     follow: Callable[[str, object], object]
     counts: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    within: int = 0
     away: list[float] = field(default_factory=list)
 
     def excused(self, life: Life) -> bool:
@@ -70,7 +79,7 @@ class Faults:
                 await self._hit(self.rng.choice(may_be_hit))
 
     async def _hit(self, life: Life) -> None:
-        kinds = {kind: weight for kind, weight in KINDS.items() if kind != "freeze" or not self._any_frozen()}
+        kinds = {kind: weight for kind, weight in KINDS.items() if kind not in FREEZES or not self._any_frozen()}
         [kind] = self.rng.choices(list(kinds), list(kinds.values()))
         life.touched = time.monotonic()
         self.counts[kind] += 1
@@ -84,19 +93,34 @@ class Faults:
                 self.cut += (await self.watch.ask(_CUT_OFF, f"distllm {life.pid}"))[0][0]
                 fault.until = time.monotonic()
             case _:
-                self.follow(f"freeze {life.name}", self._freeze(life))
+                self.follow(f"{kind} {life.name}", self._freeze(life, kind))
 
     def _any_frozen(self) -> bool:
         return any(life.frozen for life in self.coordinators.alive())
 
-    async def _freeze(self, life: Life) -> None:
-        fault = self.calls.hit("freeze", life.name)
+    async def _freeze(self, life: Life, kind: str) -> None:
+        fault = self.calls.hit(kind, life.name)
         life.frozen = True
         life.send(signal.SIGSTOP)
-        await asyncio.sleep(FROZEN_FOR_SECONDS)
+        if kind == "freeze within":
+            await self._thaw_until_within(life)
+        await asyncio.sleep(FREEZES[kind])
         life.send(signal.SIGCONT)
         life.frozen = False
         life.touched = fault.until = time.monotonic()
+
+    async def _thaw_until_within(self, life: Life) -> None:
+        """Let it go on for moments until it is frozen within a transaction of its own, or of its proof of life."""
+        connection = f"distllm {life.pid}{self.rng.choice(['', ' alive'])}"
+        for _ in range(WITHIN_TRIES):
+            # What the server was doing for it ends meanwhile.
+            await asyncio.sleep(0.005)
+            if await self.watch.ask(_WITHIN, connection):
+                self.within += 1
+                return
+            life.send(signal.SIGCONT)
+            await asyncio.sleep(self.rng.uniform(0, 0.02))
+            life.send(signal.SIGSTOP)
 
     async def _crash(self) -> None:
         self.counts["crash"] += 1

@@ -13,7 +13,8 @@ examples:
 what happens, one thing every --seconds-between-faults:
   kill       SIGKILL of a coordinator
   cut off    all connections of a coordinator to PostgreSQL are ended by the server
-  freeze     SIGSTOP for longer than a coordinator is waited for, then SIGCONT; the others go on, and are hit too
+  freeze     SIGSTOP for longer than a coordinator is waited for, then SIGCONT; the others go on, and are hit too;
+             within a transaction if possible, or `sleep`, for so long that others have its workers
   crash      PostgreSQL is stopped as `pg_ctl stop -m immediate` does, and started again a second later (--stops)
 
 A fault leaves one coordinator that nothing has befallen lately, so that somebody is there to take over.

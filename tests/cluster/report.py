@@ -18,6 +18,7 @@ class Report:
     calls: Calls = field(default_factory=Calls)
     faults: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    within: int = 0
     away: list[float] = field(default_factory=list)
     taken_back: list[float] = field(default_factory=list)
     excused: int = 0
@@ -36,7 +37,8 @@ class Report:
                 f"median {median(self.taken_back):.2f} s, slowest {max(self.taken_back):.2f} s "
                 f"(at most {TAKEN_BACK_WITHIN_SECONDS:.0f}), {back}"
             )
-        away = f", away for {max(self.away):.1f} s at most" if self.away else ""
+        away = f", {self.within} frozen within a transaction"
+        away += f", away for {max(self.away):.1f} s at most" if self.away else ""
         lines = {
             "seed": str(self.options.seed),
             "coordinators": f"{self.options.coordinators} at a time, {self.lives} processes",

@@ -14,7 +14,7 @@ from typing import Any
 from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.papers import Papers
 from tests.cluster.coordinators import Coordinators
-from tests.cluster.faults import FROZEN_FOR_SECONDS, Faults
+from tests.cluster.faults import ASLEEP_FOR_SECONDS, Faults
 from tests.cluster.options import Options
 from tests.cluster.report import Report
 from tests.cluster.servers import Fleet
@@ -97,7 +97,7 @@ class Run:
         weather.cancel()
         trouble.cancel()
         self._coordinators.finished = True
-        awake = asyncio.wait(places, timeout=FROZEN_FOR_SECONDS + END_WITHIN_SECONDS)
+        awake = asyncio.wait(places, timeout=ASLEEP_FOR_SECONDS + END_WITHIN_SECONDS)
         _, left = await awake
         self.report.ended_within = time.monotonic() - ended
         await self._look()
@@ -142,6 +142,7 @@ class Run:
     def _count(self) -> None:
         report, watch = self.report, self._watch
         report.faults, report.cut, report.away = self._faults.counts, self._faults.cut, self._faults.away
+        report.within = self._faults.within
         report.taken_back, report.excused, report.looks = watch.taken_back, watch.excused, watch.looks
         report.states = watch.counts
         report.lives = len(self._coordinators.lives) - 1

@@ -65,12 +65,6 @@ class Server(FakeServer):
             if call is not None:
                 self._end(call)
 
-    async def stop(self) -> None:
-        """Reset every connection and listen no more."""
-        for call in self._running.values():
-            call.how = "spoilt"
-        await super().stop()
-
     def _count(self) -> None:
         """Never are more open than there are slots."""
         found = len(self._open)
@@ -95,9 +89,9 @@ class Server(FakeServer):
         self.requests.remove(seen)
         del self._numbers[id(seen)]
         call.ended = asyncio.get_running_loop().time()
-        if call.how is None:
-            call.how = {"answered": "answered", "disconnected": "left"}.get(str(seen.ended), "spoilt")
-            call.how = "spoilt" if seen.behaviour in BAD else call.how
+        # It has no runner any more while it goes away.
+        spoilt = seen.behaviour in BAD or self._runner is None
+        call.how = "spoilt" if spoilt else {"answered": "answered", "disconnected": "left"}.get(str(seen.ended))
 
     def _next(self) -> None:
         """Decide how the next request is treated."""
