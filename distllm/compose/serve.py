@@ -41,14 +41,18 @@ from distllm.service.page import page_rooms
 from distllm.service.pulse import Pulse
 from distllm.service.token import checked, kept_token, token_file
 from distllm.store.database import Database, open_database
+from distllm.store.duties import duty
 from distllm.store.reads import open_reader
 from distllm.store.served import Served, alone, announced
+from distllm.store.tx import StoreError
 
 LOOKS_LAST_SECONDS = 15.0
 """How long what workers said of themselves holds for those who submit."""
 
 LEAVE_SECONDS = 3.0
 """How long requests that are being answered may take once the work has ended."""
+
+DUTY_AGAIN_SECONDS = 10.0
 
 logger = logging.getLogger("distllm.service")
 
@@ -133,7 +137,7 @@ async def serving(
         url = await _listen(stack, make_app(desk, Guard(where.host, where.token, where.names), rooms), where)
         stack.callback(hub.close)
         stack.enter_context(announced(db, Served(os.getpid(), url, None if hours is None else str(hours))))
-        for task in (Pulse(apart.read, hub).run(), Clerk(desk).run(), _finish_begun(database, fleet, clock)):
+        for task in (Pulse(apart.read, hub).run(), _see_to_batches(db, desk), _finish_begun(database, fleet, clock)):
             stack.push_async_callback(_end, asyncio.create_task(task))
         yield Service(url, database, fleet, run, hub)
 
@@ -218,6 +222,21 @@ async def _listen(stack: AsyncExitStack, app: web.Application, place: Place) -> 
     port = runner.addresses[0][1]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place.host, place.host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _see_to_batches(db: DatabasePlace, desk: Desk) -> None:
+    """Have one clerk for a database, however many serve it."""
+    while True:
+        try:
+            async with duty(db, "batches") as lost:
+                work = asyncio.create_task(Clerk(desk).run())
+                try:
+                    await lost.wait()
+                finally:
+                    await _end(work)
+        except StoreError as error:
+            logger.error("batches wait: %s", error)
+            await asyncio.sleep(DUTY_AGAIN_SECONDS)
 
 
 async def _finish_begun(database: Database, fleet: Fleet, clock: Clock) -> None:

@@ -16,6 +16,7 @@ from distllm.intake.request import Request, new_job
 from distllm.intake.splitting import Splitter, reading_of
 from distllm.store.control import go_on
 from distllm.store.database import Database
+from distllm.store.duties import duty
 from distllm.store.parts import keep_window, long_documents, save_parts, terms
 from distllm.store.readings import NewReading
 from distllm.store.submissions import (
@@ -111,17 +112,18 @@ async def build(
 ) -> None:
     """Read the files of a job that are still unread, then write its prompts; afterwards it can be worked.
 
-    Documents that no window holds are split. Harmless if another process builds the same job at the same time.
+    Documents that no window holds are split. Harmless if another process builds the same job at the same time; of
+    those that share a server, which need not all see its files, the first does it whole.
     """
-    async with DocumentReader() as reader:
+    async with duty(database.place, f"building job {job_id}"), DocumentReader() as reader:
         try:
             await _read(database, job_id, reader, on_step, clock)
             digests = await weights()
             await _split(database, job_id, reader, on_step, window)
         except ExceptionGroup as several:
             raise _first(several) from None
-    while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now(), digests)):
-        pass
+        while not await database.write(lambda tx: build_prompts(tx, job_id, clock.now(), digests)):
+            pass
 
 
 def _first(error: Exception) -> Exception:

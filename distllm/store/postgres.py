@@ -47,6 +47,9 @@ COUNTER_ROWS = 64
 LOOK_EVERY_SECONDS = 2.0
 """Who waits for changes looks so often, also if nobody has announced any."""
 
+DUTY_EVERY_SECONDS = 0.5
+_TRY_DUTY = "SELECT pg_try_advisory_lock(hashtext('distllm duty'), hashtext($1))"
+
 CHANNEL = "distllm"
 
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
@@ -426,3 +429,24 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
         yield questions
     finally:
         await questions.close()
+
+
+@asynccontextmanager
+async def on_duty(url: PostgresUrl, name: str) -> AsyncIterator[asyncio.Event]:
+    """Have a lock of a connection of its own, which nobody keeps who has died; the event is set if that is lost."""
+    connection = await connect(url, server_settings={"application_name": f"{ME} {name}"})
+    lost = asyncio.Event()
+    connection.add_termination_listener(lambda _: lost.set())
+    try:
+        while not await _try_duty(url, connection, name):  # noqa: ASYNC110 - a wait in SQL keeps what is old from going
+            await asyncio.sleep(DUTY_EVERY_SECONDS)
+        yield lost
+    finally:
+        connection.terminate()
+
+
+async def _try_duty(url: PostgresUrl, connection: "asyncpg.Connection", name: str) -> bool:
+    try:
+        return bool(await connection.fetchval(_TRY_DUTY, name))
+    except (*AWAY, asyncpg.PostgresError) as error:
+        raise unreachable(url, error) from error

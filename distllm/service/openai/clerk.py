@@ -34,6 +34,9 @@ AFTER_A_FAULT_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 60.0
 """How often files are looked for that have had their time."""
 
+HALF_SENT_SECONDS = 3_600.0
+"""What was begun so long before the clerk and has no end is of a process that is gone: another may send for long."""
+
 logger = logging.getLogger("distllm.service")
 
 
@@ -58,7 +61,8 @@ class Clerk:
         """Take each batch as far as it can go now; false if that of one went wrong, which is logged."""
         if self._clock.ticks() - self._looked >= LOOK_AGAIN_SECONDS:
             self._looked = self._clock.ticks()
-            while await self._database.write(lambda tx: remove_gone(tx, self._began, self._clock.now())):
+            gone = self._began - HALF_SENT_SECONDS
+            while await self._database.write(lambda tx: remove_gone(tx, gone, self._clock.now())):
                 pass
         batches = await unended_batches(self._database.read)
         waiting = {batch["id"] for batch in batches if batch["in_progress_at"] is None}
