@@ -53,10 +53,3 @@ def place_of(text: str) -> DatabasePlace:
             "or a text that begins with postgresql://"
         )
     return Path(text)
-
-
-def file_of(place: DatabasePlace) -> Path:
-    """The file of a database. Raises UsageError where it is on a server."""
-    if isinstance(place, PostgresUrl):
-        raise UsageError(f"this can be done with a database in a file, not with {place}")
-    return place

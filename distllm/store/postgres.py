@@ -377,6 +377,7 @@ class Questions:
         self._url = url
         self._pool = pool
         self._ear: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
         self._heard = 0
 
     async def ask(self, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -389,17 +390,26 @@ class Questions:
 
     async def changes(self) -> int:
         """A number that differs once somebody has announced a change, and every few seconds."""
-        if self._ear is None or self._ear.is_closed():
-            self._ear = await connect(self._url, server_settings={"application_name": ME})
-            me = weakref.ref(self)
-
-            def hear(*_: object) -> None:
-                if (ear := me()) is not None:
-                    ear._heard += 1
-
-            await self._ear.add_listener(CHANNEL, hear)
-            self._heard += 1
+        async with self._turn:
+            if self._ear is None or self._ear.is_closed():
+                await self._listen()
         return self._heard + int(time.monotonic() / LOOK_EVERY_SECONDS)
+
+    async def _listen(self) -> None:
+        ear = await connect(self._url, server_settings={"application_name": ME})
+        me = weakref.ref(self)
+
+        def hear(*_: object) -> None:
+            if (asking := me()) is not None:
+                asking._heard += 1
+
+        try:
+            await ear.add_listener(CHANNEL, hear)
+        except (*AWAY, asyncpg.PostgresError) as error:
+            ear.terminate()
+            raise unreachable(self._url, error) from error
+        self._ear = ear
+        self._heard += 1
 
     async def close(self) -> None:
         """Let all connections go."""
