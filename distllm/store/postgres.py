@@ -52,7 +52,13 @@ _TRY_DUTY = "SELECT pg_try_advisory_lock(hashtext('distllm duty'), hashtext($1))
 
 CHANNEL = "distllm"
 
-_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+# What a transaction points at may be pruned while it goes on, and what is pruned may be pointed at.
+_AGAIN = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ForeignKeyViolationError,
+)
 AWAY = (
     OSError,
     TimeoutError,

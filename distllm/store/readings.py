@@ -39,15 +39,17 @@ _ID = select(readings.c.id).where(
 
 def save_reading(tx: Tx, model: str, document_id: int, part: NewPart) -> int:
     """The id of the reading of a part of a document, or of all of it, which is added if it is new."""
-    tx.run(
-        _SAVE,
-        {
-            "model": model,
-            "prefix_hash": part.reading.prefix_hash,
-            "document_id": document_id,
-            "first": part.first,
-            "last": part.last,
-            "tokens": part.reading.tokens,
-        },
-    )
-    return int(tx.value(_ID, {"model_is": model, "hash": part.reading.prefix_hash}))
+    row = {
+        "model": model,
+        "prefix_hash": part.reading.prefix_hash,
+        "document_id": document_id,
+        "first": part.first,
+        "last": part.last,
+        "tokens": part.reading.tokens,
+    }
+    reading_id = None
+    # One that nobody else needs may be pruned between the two.
+    while reading_id is None:
+        tx.run(_SAVE, row)
+        reading_id = tx.value(_ID, {"model_is": model, "hash": part.reading.prefix_hash})
+    return int(reading_id)

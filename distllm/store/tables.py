@@ -260,6 +260,9 @@ Index("ix_prompts_job", prompts.c.job_id, prompts.c.document_id)
 # The readings of all others are those of their job's files.
 _OWN_READING = text("document_id IS NULL OR parent_id IS NOT NULL")
 Index("ix_prompts_own_reading", prompts.c.reading_id, sqlite_where=_OWN_READING)
+# PostgreSQL looks for what points at each row that is pruned; SQLite is told not to.
+Index("ix_prompts_reading", prompts.c.reading_id).ddl_if(dialect="postgresql")
+Index("ix_prompts_document", prompts.c.document_id, sqlite_where=_OF_DOCUMENT).ddl_if(dialect="postgresql")
 
 # A worker that cannot take a prompt whatever is tried, so that it is not offered to it again.
 refusals = _table(
@@ -419,6 +422,7 @@ job_readings = _table(
     _to("jobs", "job_id", key=True),
     _to("readings", "reading_id", key=True),
 )
+Index("ix_job_readings_reading", job_readings.c.reading_id).ddl_if(dialect="postgresql")
 
 # What programs that speak OpenAI's API send and are given, by its own names. A file has no `bytes` until its chunks
 # are all written.

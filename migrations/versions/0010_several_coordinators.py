@@ -16,6 +16,12 @@ def upgrade() -> None:
     op.add_column("workers", sa.Column("coordinator_id", whole, nullable=True))
     op.add_column("coordinators", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
     if op.get_bind().dialect.name == "postgresql":
+        # It looks for what points at each reading and document that is pruned.
+        op.create_index("ix_prompts_reading", "prompts", ["reading_id"])
+        op.create_index(
+            "ix_prompts_document", "prompts", ["document_id"], postgresql_where=sa.text("document_id IS NOT NULL")
+        )
+        op.create_index("ix_job_readings_reading", "job_readings", ["reading_id"])
         # A prompt's row is written anew three times in its life. Room on its page keeps most of its indexes from
         # being written too, and what is dead is cleared away before much of it has gathered.
         op.execute("ALTER TABLE prompts SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02)")
