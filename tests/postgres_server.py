@@ -45,7 +45,7 @@ SETTINGS = {
     "max_wal_size": "64MB",
     "min_wal_size": "2MB",
     "shared_buffers": "16MB",
-    "max_connections": "100",
+    "max_connections": "200",
     "autovacuum": "off",
 }
 DURABLE = SETTINGS | {

@@ -33,8 +33,9 @@ async def test_a_database_is_dropped_also_while_it_is_used(postgres_server: Post
     with postgres_server.database() as other:
         assert other != url
     connection.terminate()
-    left = "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_database WHERE datname LIKE 'test%'); END $$"
-    postgres_server.execute(left)
+    name = url.rpartition("/")[2]
+    gone = f"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}'); END $$"
+    postgres_server.execute(gone)
 
 
 @pytest.mark.usefixtures("postgres_server")

@@ -9,9 +9,9 @@ import pytest
 
 from tests.cli.conftest import cli
 from tests.export.export_kit import fill
-from tests.store.conftest import path, store
+from tests.store.conftest import emptied, path, postgres_store, sqlite_store, store
 
-__all__ = ["cli", "path", "store"]
+__all__ = ["cli", "emptied", "path", "postgres_store", "sqlite_store", "store"]
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
-from pathlib import Path
 from typing import cast
 
 from distllm.domain.models import ErrorClass
+from distllm.domain.places import DatabasePlace
 from distllm.export.formats import Format, written
 from distllm.export.source import Source, open_source
 from distllm.store.reads import open_reader
@@ -38,10 +38,15 @@ def answer(store: Store, given: Answers, *, cut: Collection[str] = ()) -> None:
 
 
 async def exported(
-    path: Path, job: int, form: Format, *, wide: bool = False, keep: Callable[[Source], None] = lambda source: None
+    place: DatabasePlace,
+    job: int,
+    form: Format,
+    *,
+    wide: bool = False,
+    keep: Callable[[Source], None] = lambda source: None,
 ) -> bytes:
     """A job as the bytes of a format."""
-    async with open_reader(path) as reader:
+    async with open_reader(place) as reader:
         source = await open_source(reader, job, wide)
         keep(source)
         pieces = written(source, form, wide)

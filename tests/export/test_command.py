@@ -18,13 +18,19 @@ from distllm.domain.models import ErrorClass
 from distllm.store.submissions import create_job
 from tests.cli.conftest import DISTLLM, Cli, Done
 from tests.export.export_kit import answer
-from tests.store.store_kit import NOW, Store, add_job, paper, request, save_all
+from tests.store.store_kit import NOW, SqliteStore, add_job, paper, request, save_all
 
 OLD = b"what was there before"
 
 
 @pytest.fixture
-def small(store: Store) -> Path:
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A new database file."""
+    return sqlite_store
+
+
+@pytest.fixture
+def small(store: SqliteStore) -> Path:
     """Two papers and one that cannot be read; two answers, one failure, one in flight."""
     add_job(store, ["one", "two", paper("", data=b"scan", problem="no text")], ["findings", "limits"])
     answer(
@@ -105,7 +111,7 @@ def test_a_mistake_is_one_line(
     assert list(in_folder.iterdir()) == []
 
 
-def test_a_job_that_is_still_being_built(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_job_that_is_still_being_built(store: SqliteStore, capfd: pytest.CaptureFixture[str]) -> None:
     job_id = store.write(lambda tx: create_job(tx, request(["a.txt", "b.txt"]), NOW))
     save_all(store, job_id, [paper("one")])
     done = export(store.path, "1", "--format", "jsonl", "--wide", capfd=capfd)

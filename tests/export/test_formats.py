@@ -40,21 +40,21 @@ def rows_of(data: bytes) -> list[dict[str, str]]:
 
 
 async def test_the_long_form_is_the_view_of_answers(store: Store, job: int) -> None:
-    cursor = store.connection.execute("SELECT * FROM answers WHERE job_id = ? ORDER BY document, prompt", (job,))
-    names = [column[0] for column in cursor.description]
-    view = [dict(zip(names, row, strict=True)) for row in cursor]
+    found = store.rows("SELECT * FROM answers WHERE job_id = ? ORDER BY document, prompt", job)
+    names = store.columns("answers")
+    view = [dict(zip(names, row, strict=True)) for row in found]
     assert tuple(names) == ANSWER_COLUMNS
     assert len(view) == 2
-    lines = (await exported(store.path, job, Format.JSONL)).decode().splitlines()
+    lines = (await exported(store.place, job, Format.JSONL)).decode().splitlines()
     assert [json.loads(line) for line in lines] == view
-    rows = rows_of(await exported(store.path, job, Format.CSV))
+    rows = rows_of(await exported(store.place, job, Format.CSV))
     assert [row | {"answer": unguarded(row["answer"])} for row in rows] == [
         {name: "" if value is None else str(value) for name, value in row.items()} for row in view
     ]
 
 
 async def test_the_wide_form_has_a_row_for_every_file_and_says_what_is_missing(store: Store, job: int) -> None:
-    lines = (await exported(store.path, job, Format.JSONL, wide=True)).decode().splitlines()
+    lines = (await exported(store.place, job, Format.JSONL, wide=True)).decode().splitlines()
     first, second, copy, scan = [json.loads(line) for line in lines]
     assert list(first) == ["document", "title", "pages", "findings", "limits", "note"]
     assert first == {
@@ -69,14 +69,14 @@ async def test_the_wide_form_has_a_row_for_every_file_and_says_what_is_missing(s
     assert second["note"] == "findings: not answered yet; limits: cut at its token limit"
     assert (copy["document"], copy["note"]) == ("2.txt", "same content as 0.txt")
     assert (scan["document"], scan["note"]) == ("3.txt", "not read: no text")
-    rows = rows_of(await exported(store.path, job, Format.CSV, wide=True))
+    rows = rows_of(await exported(store.place, job, Format.CSV, wide=True))
     assert [row["document"] for row in rows] == ["0.txt", "1.txt", "2.txt", "3.txt"]
     assert rows[0]["findings"] == f"'{LISTED}"
     assert rows[0]["limits"] == ""
 
 
 async def test_a_csv_is_what_a_spreadsheet_expects(store: Store, job: int) -> None:
-    data = await exported(store.path, job, Format.CSV)
+    data = await exported(store.place, job, Format.CSV)
     assert data.startswith(b"\xef\xbb\xbfjob_id,job,document,")
     text = data.decode("utf-8-sig")
     assert text.split("\r\n")[0].split(",") == list(ANSWER_COLUMNS)
@@ -86,7 +86,7 @@ async def test_a_csv_is_what_a_spreadsheet_expects(store: Store, job: int) -> No
 
 async def test_a_report_tells_everything_and_where_it_comes_from(store: Store, job: int) -> None:
     for form in (Format.MARKDOWN, Format.HTML):
-        text = (await exported(store.path, job, form)).decode()
+        text = (await exported(store.place, job, form)).decode()
         assert "What are its limits?" in text
         for fact in ("llama-8b", "on studio", "1 attempt", "3.0 s", "500 tokens read, 400 of them cached, 7 written"):
             assert fact in text, (form, fact)
@@ -103,7 +103,7 @@ async def test_a_report_tells_everything_and_where_it_comes_from(store: Store, j
         assert "0.txt" in end
         assert "studio" in end
         assert "no text" in end
-        wide = (await exported(store.path, job, form, wide=True)).decode()
+        wide = (await exported(store.place, job, form, wide=True)).decode()
         assert "limits: failed: input, says the server" in wide
         assert "3 panels" in wide
 
@@ -118,17 +118,17 @@ async def test_data_is_json_where_a_schema_was_asked_for(store: Store, job: int)
         (deep, deep),
         ("no JSON", "no JSON"),
     ):
-        store.connection.execute("UPDATE results SET data = ? WHERE finish_reason = 'stop'", (data,))
-        long = (await exported(store.path, job, Format.JSONL)).decode().splitlines()
+        store.rows("UPDATE results SET data = ? WHERE finish_reason = 'stop'", data)
+        long = (await exported(store.place, job, Format.JSONL)).decode().splitlines()
         assert json.loads(long[0], parse_constant=pytest.fail)["data"] == expected
-        wide = (await exported(store.path, job, Format.JSONL, wide=True)).decode().splitlines()
+        wide = (await exported(store.place, job, Format.JSONL, wide=True)).decode().splitlines()
         assert json.loads(wide[0])["findings"] == expected
 
 
 async def test_questions_that_are_called_like_other_columns_have_columns_of_their_own(store: Store) -> None:
     job_id = add_job(store, ["one"], ["title", "note", "title_answer"])
     answer(store, {("0.txt", "title"): "a", ("0.txt", "note"): "b", ("0.txt", "title_answer"): "c"})
-    row = json.loads(await exported(store.path, job_id, Format.JSONL, wide=True))
+    row = json.loads(await exported(store.place, job_id, Format.JSONL, wide=True))
     assert row == {
         "document": "0.txt",
         "title": "A title",
@@ -143,25 +143,25 @@ async def test_questions_that_are_called_like_other_columns_have_columns_of_thei
 async def test_prompts_about_no_document_are_written_with_what_they_asked(store: Store) -> None:
     job_id = add_job(store, ["one"], ["findings"])
     answer(store, {("0.txt", "findings"): "Forty-two."})
-    store.connection.execute(
+    store.rows(
         "UPDATE prompts SET document_id = NULL, template_id = NULL, body = ?",
-        (json.dumps({"messages": [{"role": "user", "content": "What is the answer?"}]}),),
+        json.dumps({"messages": [{"role": "user", "content": "What is the answer?"}]}),
     )
-    store.connection.execute("DELETE FROM job_documents")
-    store.connection.execute("DELETE FROM templates")
-    [line] = (await exported(store.path, job_id, Format.JSONL)).decode().splitlines()
+    store.rows("DELETE FROM job_documents")
+    store.rows("DELETE FROM templates")
+    [line] = (await exported(store.place, job_id, Format.JSONL)).decode().splitlines()
     row = json.loads(line)
     assert (row["document"], row["prompt"], row["answer"]) == (None, None, "Forty-two.")
     for form in (Format.MARKDOWN, Format.HTML):
-        text = (await exported(store.path, job_id, form)).decode()
+        text = (await exported(store.place, job_id, form)).decode()
         assert text.index("Prompt 1") < text.index("What is the answer?") < text.index("Forty-two.")
     with pytest.raises(UsageError, match="leave --wide out"):
-        await exported(store.path, job_id, Format.CSV, wide=True)
+        await exported(store.place, job_id, Format.CSV, wide=True)
 
 
 async def test_what_is_missing_is_counted_while_it_is_written(store: Store, job: int) -> None:
     sources: list[Source] = []
-    await exported(store.path, job, Format.JSONL, keep=sources.append)
+    await exported(store.place, job, Format.JSONL, keep=sources.append)
     assert sources[0].states == {"done": 2, "failed": 1, "leased": 1}
 
 
@@ -170,7 +170,7 @@ async def test_a_cell_that_excel_would_cut_is_counted(store: Store) -> None:
     answer(store, {("0.txt", "a"): "x" * 32_767, ("0.txt", "b"): "x" * 32_768, ("0.txt", "c"): "\U0001f600" * 16_384})
     for wide in (False, True):
         sources: list[Source] = []
-        await exported(store.path, job_id, Format.CSV, wide=wide, keep=sources.append)
+        await exported(store.place, job_id, Format.CSV, wide=wide, keep=sources.append)
         assert sources[0].too_long_for_excel == 2
 
 

@@ -16,7 +16,7 @@ from distllm.export.formats import Format
 from distllm.export.jsonl import _line
 from distllm.export.markdown import _cell, _harmless, _inline, _quoted
 from tests.export.export_kit import answer, exported
-from tests.store.store_kit import Store, add_job, paper
+from tests.store.store_kit import SqliteStore, add_job, paper
 
 HOSTILE = (
     "</div></body><script>alert(1)</script>\n"
@@ -29,17 +29,23 @@ FORMULA = '=HYPERLINK("http://evil.example", "click")'
 
 
 @pytest.fixture
-def job(store: Store) -> int:
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A new database file, whose texts may hold every character."""
+    return sqlite_store
+
+
+@pytest.fixture
+def job(store: SqliteStore) -> int:
     """One paper whose title, answers and error are hostile."""
     document = paper("one")
     object.__setattr__(document, "title", f"{HOSTILE} title")
     job_id = add_job(store, [document], ["findings", "limits"])
     answer(store, {("0.txt", "findings"): HOSTILE, ("0.txt", "limits"): FORMULA})
-    store.connection.execute("UPDATE jobs SET name = ?", (HOSTILE,))
-    store.connection.execute("UPDATE results SET thinking = ?", (HOSTILE,))
-    store.connection.execute("UPDATE workers SET name = ?", (HOSTILE,))
-    store.connection.execute("UPDATE templates SET text = ?", (HOSTILE,))
-    store.connection.execute("UPDATE job_documents SET name = ?", (HOSTILE,))
+    store.rows("UPDATE jobs SET name = ?", HOSTILE)
+    store.rows("UPDATE results SET thinking = ?", HOSTILE)
+    store.rows("UPDATE workers SET name = ?", HOSTILE)
+    store.rows("UPDATE templates SET text = ?", HOSTILE)
+    store.rows("UPDATE job_documents SET name = ?", HOSTILE)
     return job_id
 
 
@@ -70,7 +76,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("wide", [False, True])
-async def test_html_is_closed_has_no_script_and_asks_no_other_host(store: Store, job: int, wide: bool) -> None:
+async def test_html_is_closed_has_no_script_and_asks_no_other_host(store: SqliteStore, job: int, wide: bool) -> None:
     text = (await exported(store.path, job, Format.HTML, wide=wide)).decode()
     page = Page()
     page.feed(text)
@@ -93,7 +99,7 @@ def rendered(text: str) -> str:
 
 
 @pytest.mark.parametrize("wide", [False, True])
-async def test_markdown_keeps_its_form_whatever_answers_say(store: Store, job: int, wide: bool) -> None:
+async def test_markdown_keeps_its_form_whatever_answers_say(store: SqliteStore, job: int, wide: bool) -> None:
     text = (await exported(store.path, job, Format.MARKDOWN, wide=wide)).decode()
     page = rendered(text)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
@@ -165,7 +171,7 @@ def test_what_is_no_odd_link_stays_as_it_is(text: str) -> None:
     assert _harmless(text) == text
 
 
-async def test_csv_and_jsonl_keep_every_character(store: Store, job: int) -> None:
+async def test_csv_and_jsonl_keep_every_character(store: SqliteStore, job: int) -> None:
     lines = (await exported(store.path, job, Format.JSONL)).decode().split("\n")
     assert lines.pop() == ""
     rows = [json.loads(line) for line in lines]

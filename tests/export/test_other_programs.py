@@ -24,13 +24,19 @@ from distllm.store.exports import ANSWER_COLUMNS
 from distllm.store.reads import open_reader
 from tests.cli.conftest import Cli
 from tests.export.export_kit import answer, exported
-from tests.store.store_kit import Store, add_job, paper
+from tests.store.store_kit import SqliteStore, add_job, paper
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def job(store: Store) -> int:
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A new database file."""
+    return sqlite_store
+
+
+@pytest.fixture
+def job(store: SqliteStore) -> int:
     """Two papers and one that cannot be read; two answers and two failures."""
     job_id = add_job(store, ["one", "two", paper("", data=b"scan", problem="no text")], ["findings", "limits"])
     said = "=1+1 \u2028 \x00 a thing"
@@ -46,7 +52,7 @@ def job(store: Store) -> int:
     return job_id
 
 
-async def test_pandas_reads_the_parquet_with_its_types(store: Store, job: int) -> None:
+async def test_pandas_reads_the_parquet_with_its_types(store: SqliteStore, job: int) -> None:
     import pandas
 
     frame = pandas.read_parquet(BytesIO(await exported(store.path, job, Format.PARQUET)))
@@ -64,7 +70,7 @@ async def test_pandas_reads_the_parquet_with_its_types(store: Store, job: int) -
     assert dict(means) == {"findings": 3.0, "limits": 3.0}
 
 
-async def test_pandas_reads_the_wide_parquet_the_csv_and_the_jsonl(store: Store, job: int) -> None:
+async def test_pandas_reads_the_wide_parquet_the_csv_and_the_jsonl(store: SqliteStore, job: int) -> None:
     import pandas
 
     wide = pandas.read_parquet(BytesIO(await exported(store.path, job, Format.PARQUET, wide=True)))
@@ -78,7 +84,7 @@ async def test_pandas_reads_the_wide_parquet_the_csv_and_the_jsonl(store: Store,
     assert list(lines["prompt_tokens"]) == [500, 500]
 
 
-async def test_an_empty_job_is_a_table_without_rows(store: Store) -> None:
+async def test_an_empty_job_is_a_table_without_rows(store: SqliteStore) -> None:
     import pandas
 
     job_id = add_job(store, ["one"], ["findings"])
@@ -108,7 +114,7 @@ def fetched(url: str) -> Any:
         return json.load(response)
 
 
-async def test_datasette_serves_the_views_and_a_canned_query(store: Store, job: int, cli: Cli) -> None:
+async def test_datasette_serves_the_views_and_a_canned_query(store: SqliteStore, job: int, cli: Cli) -> None:
     about = {"sql": "select document, answer from answers where prompt = :prompt order by document"}
     cli.write("metadata.json", json.dumps({"databases": {"d": {"queries": {"by_question": about}}}}))
     port = free_port()

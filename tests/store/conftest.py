@@ -25,12 +25,22 @@ def sqlite_store(path: Path) -> Iterator[SqliteStore]:
         assert_consistent(store)
 
 
+@pytest.fixture(scope="session")
+def emptied(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database that each test finds empty, and leaves to be emptied."""
+    with postgres_server.database("template") as url:
+        yield url
+
+
 @pytest.fixture
-def postgres_store(postgres_server: PostgresServer, postgres_url: str) -> Iterator[PostgresStore]:
-    """A new database on PostgreSQL, open; the test leaves it consistent."""
-    with closing(PostgresStore(postgres_server, postgres_url)) as store:
-        yield store
-        assert_consistent(store)
+def postgres_store(postgres_server: PostgresServer, emptied: str) -> Iterator[PostgresStore]:
+    """An empty database on PostgreSQL, open; the test leaves it consistent."""
+    with closing(PostgresStore(postgres_server, emptied)) as store:
+        try:
+            yield store
+            assert_consistent(store)
+        finally:
+            store.empty()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

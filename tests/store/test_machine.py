@@ -4,8 +4,9 @@ Two coordinators at most are live at once, as if no lock kept the second from wo
 """
 
 import shutil
-import sqlite3
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,23 @@ from distllm.store.leases import Lease, release, release_strangers
 from distllm.store.removal import remove_some
 from distllm.store.suspects import claim_suspect, next_suspect
 from distllm.store.sweeps import OLD_ATTEMPTS, sweep_some
+from tests.postgres_server import PostgresServer
 from tests.store.store_kit import (
     MAX_TOKENS,
     MODEL,
     NOW,
-    SqliteStore,
+    PostgresStore,
+    Store,
     add_job,
     assert_agrees,
     assert_consistent,
     end,
+    open_sqlite,
     split,
 )
+
+Fresh = Callable[[], AbstractContextManager[Store]]
+"""Opens a new database."""
 
 PAPERS = ["x" * length for length in (5, 50, 500)]
 # Choices that are listed more than once are made more often.
@@ -109,19 +116,15 @@ class Prompt:
 class Coordinators(RuleBasedStateMachine):
     """What the dead coordinators had in flight may still be reported."""
 
-    template: Path
+    fresh: Fresh
     sent = Bundle("sent")
     ended = Bundle("ended")
     given = Bundle("given")
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(shutil.copy(self.template, Path(self.folder.name) / "d.db"))
-        connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=OFF")
-        self.store = SqliteStore(path, connection)
+        self.opened = ExitStack()
+        self.store = self.opened.enter_context(type(self).fresh())
         self.prompts: dict[int, Prompt] = {}
         self.newest: dict[int, Lease] = {}
         self.live: list[int] = []
@@ -428,9 +431,9 @@ class Coordinators(RuleBasedStateMachine):
 
     def changes_nothing(self, ended: Settlement) -> None:
         tables = ("prompts", "attempts", "results", "job_counters", "workers", "refusals", "jobs")
-        before = [self.store.rows(f"SELECT * FROM {table}") for table in tables]
+        before = [set(self.store.rows(f"SELECT * FROM {table}")) for table in tables]
         self.store.settle(ended)
-        assert [self.store.rows(f"SELECT * FROM {table}") for table in tables] == before
+        assert [set(self.store.rows(f"SELECT * FROM {table}")) for table in tables] == before
 
     @rule(lease=given)
     def give_back(self, lease: Lease) -> None:
@@ -606,12 +609,39 @@ class Coordinators(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert_consistent(self.store)
-        self.store.connection.close()
-        self.folder.cleanup()
+        self.opened.close()
 
 
-def run(template: Path, examples: int) -> None:
-    Coordinators.template = template
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> Fresh:
+    """What opens a new database for each example."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("template")
+        return lambda: fresh_file(template)
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url: str = request.getfixturevalue("emptied")
+    return lambda: emptied_database(server, url)
+
+
+@contextmanager
+def fresh_file(template: Path) -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(template, Path(folder) / "d.db"))
+        with closing(open_sqlite(path)) as store:
+            yield store
+
+
+@contextmanager
+def emptied_database(server: PostgresServer, url: str) -> Iterator[Store]:
+    with closing(PostgresStore(server, url)) as store:
+        try:
+            yield store
+        finally:
+            store.empty()
+
+
+def run(fresh: Fresh, examples: int) -> None:
+    Coordinators.fresh = staticmethod(fresh)
     run_state_machine_as_test(
         Coordinators,
         settings=settings(
@@ -624,11 +654,14 @@ def run(template: Path, examples: int) -> None:
     )
 
 
-def test_whatever_happens_in_whatever_order_each_prompt_has_one_answer(template: Path) -> None:
-    run(template, 200)
+# A step takes PostgreSQL ten times as long as a file.
+@pytest.mark.parametrize(("fresh", "examples"), [("sqlite", 200), ("postgres", 50)], indirect=["fresh"])
+def test_whatever_happens_in_whatever_order_each_prompt_has_one_answer(fresh: Fresh, examples: int) -> None:
+    run(fresh, examples)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_whatever_happens_in_very_many_orders_each_prompt_has_one_answer(template: Path) -> None:
-    run(template, 3000)
+@pytest.mark.parametrize(("fresh", "examples"), [("sqlite", 3000), ("postgres", 1000)], indirect=["fresh"])
+def test_whatever_happens_in_very_many_orders_each_prompt_has_one_answer(fresh: Fresh, examples: int) -> None:
+    run(fresh, examples)

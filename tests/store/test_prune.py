@@ -26,6 +26,7 @@ from distllm.store.tables import metadata
 from tests.store.store_kit import (
     MODEL,
     NOW,
+    SqliteStore,
     Store,
     add_job,
     assert_agrees,
@@ -117,6 +118,7 @@ async def test_what_has_not_ended_or_not_long_ago_is_left_alone(store: Store, ch
     assert await run(store.place) == {}
     assert await run(store.place, jobs=True) == {}
     assert contents(store) == before
+    store.rows("UPDATE jobs SET finished_at = ?", NOW)
 
 
 async def test_an_attempt_that_is_still_in_flight_is_left_to_its_coordinator(store: Store) -> None:
@@ -201,6 +203,7 @@ async def test_a_batch_that_went_is_made_anew(store: Store) -> None:
 async def test_what_no_job_points_at_goes_without_jobs_too(store: Store) -> None:
     add_job(store, ["kept", "unlinked", "unreadable once"])
     store.rows("DELETE FROM prompts WHERE document_id > 1")
+    store.rows("UPDATE job_counters SET pending = 1")
     store.rows("UPDATE job_documents SET document_id = NULL, reading_id = NULL WHERE ordinal > 0")
     store.rows("DELETE FROM readings WHERE document_id = 3")
     assert await run(store.place) == {"readings": 1, "documents": 2}
@@ -298,7 +301,8 @@ def test_what_is_told_late_of_a_prompt_that_is_gone_is_dropped(store: Store, err
         pass
     add_job(store, ["three"])
     (other,) = store.must_take(me, worker).leases
-    assert other.key == written.key, "an id is given again"
+    if isinstance(store, SqliteStore):
+        assert other.key == written.key, "an id is given again"
     store.settle(*(end(each, error, others=(worker,)) for each in sent))
     store.write(lambda tx: release(tx, [written]))
     for table in ("attempts", "results", "refusals"):

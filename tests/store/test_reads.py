@@ -14,7 +14,7 @@ from distllm.insights import own_prompts, papers
 from distllm.store import exports
 from distllm.store.fleet import register, retire
 from distllm.store.reads import Reader, open_reader
-from tests.store.store_kit import NOW, Store, add_job, end, paper
+from tests.store.store_kit import NOW, SqliteStore, Store, add_job, end, paper
 from tests.store.test_requests import batch
 
 
@@ -78,7 +78,7 @@ async def test_the_pace_is_that_of_those_who_coordinate(store: Store) -> None:
     assert held == {(sent[1].lease.prompt_id, 1)}
 
 
-def log_is_emptied(store: Store) -> bool:
+def log_is_emptied(store: SqliteStore) -> bool:
     """Write, and try to empty the log: nobody may hold what was before."""
     store.write(lambda tx: register(tx, "here", 1, NOW))
     with closing(sqlite3.connect(store.path, timeout=0)) as connection:
@@ -98,8 +98,9 @@ def every_iterator(reader: Reader, job: int) -> list[AsyncIterator[object]]:
 
 
 async def test_nobody_who_reads_on_keeps_the_log_from_being_emptied(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store = sqlite_store
     monkeypatch.setattr("distllm.store.reads.PAGE_ROWS", 1)
     monkeypatch.setattr(exports, "PAGE_ROWS", 1)
     scans = [paper("", data=data, problem="no text") for data in (b"scan 1", b"scan 2")]

@@ -89,7 +89,7 @@ def test_a_server_that_goes_down_without_a_suspect_is_an_alibi_too(store: Store)
     add_job(store, ["another"])
     [lease] = store.must_take(me, worker).leases
     store.settle(end(store.send(me, worker, lease), ErrorClass.LOST))
-    assert store.rows("SELECT losses, deaths_alone FROM prompts") == [(3, 0), (1, 0)]
+    assert store.rows("SELECT losses, deaths_alone FROM prompts ORDER BY id") == [(3, 0), (1, 0)]
 
 
 def test_a_coordinator_that_ended_in_order_is_no_alibi(store: Store) -> None:

@@ -54,7 +54,7 @@ def tree(store: Store, prompt_id: int) -> object:
     if below:
         return [tree(store, child) for (child,) in below]
     return store.value(
-        "SELECT substr(d.text, r.first + 1, 1) FROM prompts p JOIN readings r ON r.id = p.reading_id "
+        "SELECT substr(d.text, CAST(r.first AS INTEGER) + 1, 1) FROM prompts p JOIN readings r ON r.id = p.reading_id "
         "JOIN documents d ON d.id = r.document_id WHERE p.id = ?",
         prompt_id,
     )
@@ -322,7 +322,7 @@ def test_a_job_that_is_cancelled_while_it_is_built_leaves_no_plan(store: Store) 
 
 
 def test_pruning_spares_parts_that_are_planned_and_takes_those_of_a_job_that_goes(store: Store) -> None:
-    store.rows("PRAGMA foreign_keys=OFF")
+    store.be_pruned()
 
     def swept() -> int:
         return store.write(lambda tx: sweep_some(tx, READINGS, 0, NOW)).going
