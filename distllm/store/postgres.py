@@ -52,6 +52,17 @@ _TRY_DUTY = "SELECT pg_try_advisory_lock(hashtext('distllm duty'), hashtext($1))
 
 CHANNEL = "distllm"
 
+# The store's statements are written to find row after row by an index, and to cost the same however long a table is. A
+# planner that counted the rows some time ago, or never, may think otherwise.
+_ROW_BY_ROW = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
+_WRITING = _ROW_BY_ROW | {"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
+# A page is asked for with values of all kinds, for which no one plan is good.
+_ASKING = _ROW_BY_ROW | {
+    "application_name": ME,
+    "default_transaction_read_only": "on",
+    "plan_cache_mode": "force_custom_plan",
+}
+
 # What a transaction points at may be pruned while it goes on, and what is pruned may be pointed at.
 _AGAIN = (
     asyncpg.SerializationError,
@@ -347,9 +358,7 @@ class PostgresWriter:
 
     async def _connected(self) -> "asyncpg.Connection":
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(
-                self._url, server_settings={"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
-            )
+            self._connection = await connect(self._url, server_settings=_WRITING)
             await set_up(self._connection)
         return self._connection
 
@@ -435,7 +444,7 @@ async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
             max_size=READERS,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
-            server_settings={"default_transaction_read_only": "on", "application_name": ME},
+            server_settings=_ASKING,
             init=set_up,
         )
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:

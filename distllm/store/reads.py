@@ -313,7 +313,7 @@ SELECT w.identity, m.model, m.context_length, m.loaded, m.prefill_rate, m.decode
 
 # The pace of the last attempts, found from the end of the table: never a scan of a long job's history.
 _RECENT = """
-WITH newest AS (
+WITH newest AS MATERIALIZED (
   SELECT a.prompt_id, a.started_at, a.finished_at, a.outcome, a.prompt_tokens, a.cached_tokens, a.completion_tokens
     FROM coordinators c
    CROSS JOIN attempts a ON a.id >= c.id << 32

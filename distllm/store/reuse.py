@@ -127,7 +127,8 @@ _END = (
 _UNPROVEN = (
     select(func.count())
     .join_from(prompts, results, results.c.prompt_id == prompts.c.id)
-    .where(*_NEW, results.c.proof == literal_column("'unproven'"))
+    # What is new is found on both sides.
+    .where(*_NEW, results.c.prompt_id > bindparam("after"), results.c.proof == literal_column("'unproven'"))
 )
 
 

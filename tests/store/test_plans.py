@@ -30,7 +30,7 @@ from distllm.store.removal import remove_some
 from distllm.store.requests import NewBatch, NewRequest, add_requests, open_batch, submit_batch
 from distllm.store.sqlite import _sql
 from distllm.store.sweeps import DOCUMENTS, DOOMED_ATTEMPTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
-from tests.store.store_kit import MODEL, NOW, SqliteStore, add_job, add_long_job, end, paper, split
+from tests.store.store_kit import MODEL, NOW, SqliteStore, Store, add_job, add_long_job, end, paper, split
 
 # Only these are short, however long the table is.
 SHORT = ("ix_prompts_held", "ix_attempts_open")
@@ -68,24 +68,28 @@ class RecordingReader(SqliteReader):
         return await super().rows(statement, **values)
 
 
+def begin(store: Store) -> None:
+    """A thousand papers, five questions each; some answers, some failures, some in flight."""
+    questions = ["findings", "limits", "method", "question", "use"]
+    for job in range(2):
+        add_job(store, [paper(f"paper {job} {place} " + "x" * (place % 50)) for place in range(500)], questions)
+    me, worker = store.coordinator(), store.worker("studio")
+    ends = []
+    for turn in range(40):
+        for lease in store.must_take(me, worker, now=NOW + turn).leases:
+            ends.append(end(store.unwritten(me, worker, lease), ErrorClass.BROKEN if turn % 8 == 0 else None))
+    store.settle(*ends[:-10])
+    split(store, store.value("SELECT max(id) FROM prompts WHERE state = 'pending' AND tokens < 130"), 2)
+
+
 @pytest.fixture(scope="module")
 def large(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A thousand papers, five questions each; some answers, some failures, some in flight."""
+    """A database that work has begun with."""
     path = tmp_path_factory.mktemp("plans") / "large.db"
     path.write_bytes(template.read_bytes())
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
-        store = SqliteStore(path, connection)
-        questions = ["findings", "limits", "method", "question", "use"]
-        for job in range(2):
-            add_job(store, [paper(f"paper {job} {place} " + "x" * (place % 50)) for place in range(500)], questions)
-        me, worker = store.coordinator(), store.worker("studio")
-        ends = []
-        for turn in range(40):
-            for lease in store.must_take(me, worker, now=NOW + turn).leases:
-                ends.append(end(store.unwritten(me, worker, lease), ErrorClass.BROKEN if turn % 8 == 0 else None))
-        store.settle(*ends[:-10])
-        split(store, store.value("SELECT max(id) FROM prompts WHERE state = 'pending' AND tokens < 130"), 2)
+        begin(SqliteStore(path, connection))
     return path
 
 
@@ -111,7 +115,7 @@ def named(connection: Recorder, statement: Any) -> list[str]:
     return plan(connection, text, connection.seen[text])
 
 
-def work(store: SqliteStore) -> None:
+def work(store: Store) -> None:
     """Everything that a coordinator does to prompts."""
     dead, worker, other = store.coordinator(), store.worker("studio"), store.worker("other")
     store.send(dead, worker, store.must_take(dead, worker, now=NOW + 90).leases[0])
@@ -137,7 +141,7 @@ def work(store: SqliteStore) -> None:
     store.write(lambda tx: fail_unfit(tx, MODEL, 150, [1], NOW + 102))
 
 
-def read_in_parts(store: SqliteStore) -> None:
+def read_in_parts(store: Store) -> None:
     """Everything from a book to an answer."""
     job = add_long_job(store, ["".join(f"{number:05}" for number in range(420))], ["findings", "limits"], priority=9)
     me, worker = store.coordinator(), store.worker("studio")
@@ -146,7 +150,7 @@ def read_in_parts(store: SqliteStore) -> None:
             store.settle(end(store.send(me, worker, lease)))
 
 
-def manage(store: SqliteStore) -> None:
+def manage(store: Store) -> None:
     """Everything that people do to jobs of which one is answered already."""
     answered = [paper(f"paper 0 {place} " + "x" * 49) for place in range(49, 500, 50)]
     job = add_job(store, answered, ["findings", "limits"])
@@ -190,7 +194,7 @@ def test_nothing_that_a_batch_does_reads_the_prompts_of_others(recorded: tuple[S
             assert not [step for step in steps if WHOLE.search(step)], f"{text}\n{steps}"
 
 
-def prune(store: SqliteStore) -> None:
+def prune(store: Store) -> None:
     """Everything that pruning does, whatever there is to find."""
     store.be_pruned()
     store.rows("UPDATE jobs SET finished_at = ? WHERE id = 1", NOW)
