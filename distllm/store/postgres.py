@@ -40,16 +40,6 @@ HOST = socket.gethostname()
 IDLE = "5s"
 """Who is frozen within a transaction must not keep others from what that has locked."""
 
-_WRITING = {
-    "application_name": ME,
-    "idle_in_transaction_session_timeout": IDLE,
-    # Whatever it does for a prompt is found by an index. A plan that is made while a table is new is kept while that
-    # grows; and scans of the other kinds leave what is dead in an index for the next ones to find again.
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "jit": "off",
-}
-
 READERS = 4
 COUNTER_ROWS = 64
 """So many rows of counters a job may have: coordinators that count at the same time hardly ever meet in one."""
@@ -65,7 +55,12 @@ CHANNEL = "distllm"
 # The store's statements are written to find row after row by an index, and to cost the same however long a table is. A
 # planner that counted the rows some time ago, or never, may think otherwise.
 _ROW_BY_ROW = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
-_WRITING = _ROW_BY_ROW | {"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
+# A bitmap leaves the dead entries of leases that have moved on to be read again by each claim.
+_WRITING = _ROW_BY_ROW | {
+    "application_name": ME,
+    "idle_in_transaction_session_timeout": IDLE,
+    "enable_bitmapscan": "off",
+}
 # A page is asked for with values of all kinds, for which no one plan is good.
 _ASKING = _ROW_BY_ROW | {
     "application_name": ME,

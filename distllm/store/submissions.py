@@ -90,7 +90,7 @@ _OF_KEY = select(jobs.c.id, jobs.c.request_hash).where(jobs.c.submit_key == bind
 _NEW_JOB = insert_row(
     jobs,
     *("name", "submit_key", "preset", "model", "params", "priority", "request_hash", "created_at", "fresh"),
-    "with_references",
+    *("with_references", "host"),
 ).returning(jobs.c.id)
 _NEW_TEMPLATE = insert_row(
     templates, "job_id", "ordinal", "name", "text", "max_tokens", "tokens", "merge", "merge_tokens"
@@ -136,6 +136,7 @@ def create_job(tx: Tx, job: NewJob, now: float) -> int:
             "created_at": now,
             "fresh": int(job.fresh),
             "with_references": int(job.references),
+            "host": tx.host,
         },
     )
     tx.many(
@@ -332,14 +333,19 @@ def _count(tx: Tx, job_id: int, part: int, new: int, reused: int, unproven: int)
     tx.run(COUNT, NOTHING_COUNTED | {"job_id": job_id, "coordinator_id": tx.counters, "part": part} | counts)
 
 
-# Jobs whose submit was killed before it was whole. A batch can only be gone on with by who has its prompts.
+# Jobs whose submit was killed before it was whole. A batch can only be gone on with by who has its prompts, and
+# another one where its files are.
 _BUILDING = (
     select(jobs.c.id)
-    .where(jobs.c.submitted_at.is_(None), exists().where(job_documents.c.job_id == jobs.c.id))
+    .where(
+        jobs.c.submitted_at.is_(None),
+        jobs.c.host == bindparam("host"),
+        exists().where(job_documents.c.job_id == jobs.c.id),
+    )
     .order_by(jobs.c.id)
 )
 
 
 def unfinished_builds(tx: Tx) -> list[int]:
-    """The ids of jobs that are still being built, or were when their process died."""
-    return [job_id for (job_id,) in tx.rows(_BUILDING, {})]
+    """The ids of jobs of this machine that are still being built, or were when their process died."""
+    return [job_id for (job_id,) in tx.rows(_BUILDING, {"host": tx.host})]

@@ -89,7 +89,8 @@ coordinators = Table(
 # A job without `submitted_at` is still being built, and nothing of it is leased; `built` counts the
 # documents whose prompts exist already, so that another process can go on. A `fresh` job asks everything anew.
 # `window` is the largest context window that its model had when its documents were split, null where none was known;
-# if `with_references` is 0, those of documents that are split are not read.
+# if `with_references` is 0, those of documents that are split are not read. `host` is the machine that has its files,
+# empty where there is only one.
 jobs = Table(
     "jobs",
     metadata,
@@ -112,6 +113,7 @@ jobs = Table(
     _int("fresh", zero=True),
     _int("window", null=True),
     Column("with_references", _INT, nullable=False, server_default=text("1")),
+    Column("host", Text, nullable=False, server_default=text("''")),
     Index("ix_jobs_unfinished", "request_hash", sqlite_where=text("finished_at IS NULL")),
     sqlite_autoincrement=True,
     sqlite_strict=True,

@@ -1,4 +1,4 @@
-"""What several coordinators need: whose a worker is, and until when a coordinator's requests may last."""
+"""What several coordinators need: whose a worker is, whose files a job has, and until when requests may last."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,7 @@ def upgrade() -> None:
     real = sa.Double().with_variant(sa.REAL(), "sqlite")
     # No foreign key, which SQLite could only add by copying the table; a coordinator's id is never given again.
     op.add_column("workers", sa.Column("coordinator_id", whole, nullable=True))
+    op.add_column("jobs", sa.Column("host", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("coordinators", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
     if op.get_bind().dialect.name == "postgresql":
         # It looks for what points at each reading and document that is pruned.

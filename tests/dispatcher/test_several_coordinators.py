@@ -174,7 +174,7 @@ async def test_what_one_has_found_broken_the_next_tries_with_one_request(cluster
         before = len(server.requests)
         async with cluster.working(server):
             await cluster.until("SELECT 1 FROM workers WHERE coordinator_id IS NOT NULL")
-            await server.until(lambda: len(server.requests) > before)
+            await server.until(lambda: len(server.requests) > before, seconds=20)
             assert len(server.requests) == before + 1
 
 

@@ -186,3 +186,10 @@ def test_a_file_that_two_processes_read_is_stored_once(store: Store, second_conn
     build_all(store, job)
     assert store.value("SELECT count(*) FROM documents") == 1
     assert store.value("SELECT count(*) FROM prompts") == 2
+
+
+def test_a_job_whose_files_another_machine_has_is_gone_on_with_there(store: Store) -> None:
+    job = store.write(lambda tx: create_job(tx, request(["here.txt"]), NOW))
+    assert store.write(unfinished_builds) == [job]
+    store.rows("UPDATE jobs SET host = 'another'")
+    assert store.write(unfinished_builds) == []

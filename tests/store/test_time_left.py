@@ -54,14 +54,14 @@ async def warm(store: Store) -> int:
 async def test_a_job_that_has_no_answer_yet_takes_what_the_speeds_promise(store: Store) -> None:
     await warm(store)
     job = add_job(store, ["x" * 990, "y" * 1990], ["findings", "limits"])
-    store.coordinator(NOW)
+    store.reclaim(NOW)
     # Each paper once and 4 questions of 10 tokens to read, 4 answers of 50 to write.
     assert await left(store, job) == pytest.approx((2980 + 40) / 100 + 200 / 10)
 
 
 async def test_of_an_idle_fleet_that_never_answered_nothing_can_be_said(store: Store) -> None:
     job = add_job(store, ["x" * 990])
-    store.coordinator()
+    store.reclaim()
     assert await left(store, job) is None
     worker(store)
     assert await left(store, job) is None
@@ -71,7 +71,7 @@ async def test_only_workers_that_are_well_today_count_and_all_their_seats(store:
     studio = await warm(store)
     job = add_job(store, ["x" * 990])
     alone = 1000 / 100 + 50 / 10
-    store.coordinator(LATER)
+    store.reclaim(LATER)
     assert await left(store, job, LATER) is None
     store.write(lambda tx: note_health(tx, studio, Health(True), "closed", LATER))
     assert await left(store, job, LATER) == pytest.approx(alone)
