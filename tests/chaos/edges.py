@@ -14,7 +14,10 @@ OTHERS = tuple(product((BEGUN, BEFORE, AFTER), ("document", "health", "job")))
 # The first that fits tells what a statement does; most tell nothing.
 _SORTS = (
     (CLAIM, r"UPDATE prompts SET .*\blease=\(prompts\.lease \+"),
-    (RECLAIM, r"UPDATE prompts SET .*\blosses=.* WHERE .*\bholder (!=|<>)"),
+    (
+        RECLAIM,
+        r"UPDATE prompts SET .*\blosses=.* WHERE .*\bholder IN|UPDATE coordinators SET .* WHERE .*\bended_at IS NULL",
+    ),
     (SETTLE, r"UPDATE prompts SET .* WHERE .*\bprompts\.lease ="),
     (BUILD, r"INSERT INTO prompts "),
     ("document", r"INSERT INTO documents "),
