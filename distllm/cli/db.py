@@ -129,7 +129,7 @@ async def _mend(db: DatabasePlace, before: list[Finding]) -> str:
         said.append(f"{count(done.attempts, 'attempt')} ended that nobody waits for")
     if done.waiting:
         said.append(f"{count(done.waiting, 'prompt')} made to wait for the right number of parts")
-    wrong = sum(each.about == "counters" for each in before)
+    wrong = sum(each.about == "counters" and each.repairable for each in before)
     if wrong:
         said.append(f"{count(wrong, 'counter')} counted anew")
     if done.reopened:

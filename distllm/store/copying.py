@@ -228,12 +228,11 @@ async def _differences(
         here, there = _Sum(), _Sum()
         async with target.transaction(readonly=True):
             async for rows in fetched(await target.cursor(_all_of(table)), ROWS_AT_A_TIME, CHARACTERS_AT_A_TIME):
-                there.add(map(tuple, rows))
-                on_step("compared", done + there.rows, 2 * total)
-        done += there.rows
+                there.add(rows)
+                on_step("compared", done + there.rows // 2, total)
         for rows in _steps(source, _Pass(table), None):
             here.add(rows)
-            on_step("compared", done + here.rows, 2 * total)
+            on_step("compared", done + (here.rows + there.rows) // 2, total)
         done += here.rows
         if here != there:
             differ.append(table.name)

@@ -12,10 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from distllm.domain.errors import DistllmError
 from distllm.domain.places import PostgresUrl
+from distllm.store.copying import copy_database
 from distllm.store.database import open_database
 from distllm.store.fleet import register
-from distllm.store.locks import coordinator_lock
 from distllm.store.migrate import revisions, upgrade
 from distllm.store.tables import metadata
 from tests.cli.conftest import Cli
@@ -221,7 +222,43 @@ def test_mistakes_are_one_line(here: Here, arguments: list[str], code: int, said
     assert said in one_line(done)
 
 
-def test_nobody_writes_to_a_source_that_another_program_holds(here: Here, empty_postgres_url: str) -> None:
-    upgrade(here.files.database)
-    with coordinator_lock(here.files.database):
-        assert "stop it" in one_line(here.run("db", "copy", empty_postgres_url))
+def test_nobody_writes_to_the_source_while_it_is_copied(answered: Here, empty_postgres_url: str) -> None:
+    """What was written then would be missed."""
+    refused = []
+
+    def write(done: str, rows: int, total: int) -> None:
+        with closing(sqlite3.connect("distllm.db", timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+
+    url = PostgresUrl(empty_postgres_url)
+    copied = asyncio.run(copy_database(answered.files.database, url, write))
+    assert copied.changed
+    assert set(refused) == {"database is locked"}
+    assert answered.run("status").code == 0
+
+
+def test_a_source_that_another_program_writes_to_is_not_copied(
+    answered: Here, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distllm.store.copying.WAIT_SECONDS", 0.1)
+    with closing(sqlite3.connect("distllm.db")) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        refused = answered.run("db", "copy", empty_postgres_url)
+    assert refused.code == 1
+    assert "another program has held it" in one_line(refused)
+    assert asyncio.run(ask(empty_postgres_url, "SELECT to_regclass('jobs') IS NULL"))
+
+
+async def test_one_target_is_copied_into_by_one_at_a_time(
+    cli: Cli, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distllm.store.copying.WAIT_SECONDS", 0.1)
+    upgrade(cli.database)
+    other = await asyncpg.connect(empty_postgres_url)
+    await other.execute("SELECT pg_advisory_lock(hashtext('distllm'), hashtext('copy'))")
+    with pytest.raises(DistllmError, match=r"another copy into .* is under way"):
+        await copy_database(cli.database, PostgresUrl(empty_postgres_url), lambda *_: None)
+    await other.close()
