@@ -18,6 +18,7 @@ from distllm.config import Config
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed
 from distllm.domain.hours import Hours
+from distllm.domain.places import DatabasePlace
 from tests.fakes.server import FakeServer
 
 SOON = 15.0
@@ -95,7 +96,7 @@ class House:
 
 @asynccontextmanager
 async def opened(
-    db: Path,
+    db: DatabasePlace,
     *servers: FakeServer,
     host: str = "127.0.0.1",
     token: str | None = None,
