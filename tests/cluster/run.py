@@ -18,7 +18,7 @@ from tests.cluster.faults import ASLEEP_FOR_SECONDS, Faults
 from tests.cluster.options import Options
 from tests.cluster.report import Report
 from tests.cluster.servers import Fleet
-from tests.cluster.watch import Watch
+from tests.cluster.watch import HELD, Watch
 from tests.postgres_server import PostgresServer, running
 
 QUESTIONS = 10
@@ -38,6 +38,7 @@ class Run:
     _coordinators: Coordinators = field(init=False)
     _watch: Watch = field(init=False)
     _faults: Faults = field(init=False)
+    _began: float = 0.0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -61,16 +62,16 @@ class Run:
             done=self._done,
             follow=self._begin,
         )
-        began = time.monotonic()
+        self._began = time.monotonic()
         try:
             await self._fleet.start()
             papers = Papers(self.folder / "papers", Random(f"papers {options.seed}"))
             folder = papers.write("all", math.ceil(options.prompts / QUESTIONS))
             await self._coordinators.submit(folder, papers.ask(folder, QUESTIONS))
-            began = time.monotonic()
+            self._began = time.monotonic()
             await self._work()
         finally:
-            self.report.seconds = time.monotonic() - began
+            self.report.seconds = time.monotonic() - self._began
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,7 +119,18 @@ class Run:
             task.result()
         for broken in self._fleet.broken():
             raise broken
-        _tell(f"{self._watch.counts['done']:,} of {self.options.prompts:,} done, {dict(self._faults.counts)}")
+        await self._note()
+
+    async def _note(self) -> None:
+        """Keep how far it is, and whose the workers are."""
+        at = time.monotonic() - self._began
+        line = f"{at:6.1f} s: {dict(self._watch.counts)}, {dict(self._faults.counts)}"
+        held = await self._watch.ask(HELD)
+        with (self.folder / "timeline.txt").open("a") as file:
+            file.write("\n  ".join([line, *(str(dict(row)) for row in held)]) + "\n")
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
 
     async def _judge(self) -> None:
         states = self._watch.counts
@@ -146,10 +158,3 @@ class Run:
         report.taken_back, report.excused, report.looks = watch.taken_back, watch.excused, watch.looks
         report.states = watch.counts
         report.lives = len(self._coordinators.lives) - 1
-
-
-def _tell(line: str) -> None:
-    """Progress: one line that changes on a terminal, nothing elsewhere."""
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns - 1
-        print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)

@@ -52,14 +52,16 @@ SELECT pid, application_name, state, wait_event_type || ' ' || wait_event AS wai
        round(extract(epoch FROM clock_timestamp() - state_change)::numeric, 1) AS seconds, left(query, 160) AS query
   FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY application_name
 """
-COORDINATORS = """
-SELECT id, pid, ended_at IS NULL AS alive,
-       round((alive_until - extract(epoch FROM clock_timestamp()))::numeric, 1) AS alive_for,
-       round((busy_until - extract(epoch FROM clock_timestamp()))::numeric, 1) AS busy_for,
-       (SELECT count(*) FROM workers w WHERE w.coordinator_id = c.id) AS workers,
+HELD = """
+SELECT c.id, c.pid, c.ended_at IS NULL AS alive,
+       round((c.alive_until - extract(epoch FROM clock_timestamp()))::numeric, 1) AS alive_for,
+       round((c.busy_until - extract(epoch FROM clock_timestamp()))::numeric, 1) AS busy_for,
+       (SELECT string_agg(w.name, ' ' ORDER BY w.name) FROM workers w WHERE w.coordinator_id = c.id) AS workers,
        (SELECT count(*) FROM prompts p WHERE p.state = 'leased' AND p.holder = c.id) AS leases
-  FROM coordinators c ORDER BY id DESC LIMIT 12
+  FROM coordinators c
+ WHERE c.ended_at IS NULL OR EXISTS (SELECT 1 FROM workers w WHERE w.coordinator_id = c.id) ORDER BY c.id
 """
+"""Who lives, or has workers."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,6 @@ class Watch:
     looks: int = 0
     seen: dict[int, tuple[int, str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    paces: list[tuple[float, int]] = field(default_factory=list)
     _connection: Any = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -119,7 +120,6 @@ class Watch:
         """Judge the database as it is now, whoever works on it; raises BrokenPromiseError."""
         counts = await self.ask("SELECT state, count(*) FROM prompts GROUP BY state")
         self.counts = Counter({row[0]: row[1] for row in counts})
-        self.paces.append((time.monotonic(), self.counts["done"]))
         for promise, statement in truths.PROMISES.items():
             self._none(promise, await self.ask(in_its_words(statement)))
         self._none("waiting prompts", await self.ask(in_its_words(truths.WAITS_WRONGLY)))
@@ -161,7 +161,7 @@ class Watch:
     async def picture(self) -> str:
         """All that helps to see why something hangs."""
         lines = [f"prompts: {dict(self.counts)}"]
-        for title, statement in (("coordinators", COORDINATORS), ("activity", ACTIVITY)):
+        for title, statement in (("coordinators", HELD), ("activity", ACTIVITY)):
             with suppress(TimeoutError):
                 async with asyncio.timeout(10):
                     lines += [f"{title}:", *(f"  {dict(row)}" for row in await self.ask(statement))]
