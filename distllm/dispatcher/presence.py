@@ -20,6 +20,9 @@ SHORTEST_COVER_SECONDS = 10.0
 COVER = 1.5
 """How much longer than the request at hand others are told that there may be one, so that few have to wait for that."""
 
+LATELY_SECONDS = 60.0
+"""For so long at least others are told of the longest request; those of a worker whose rate is not known are long."""
+
 
 class Presence:
     """Renews, takes workers and gives them back, and buries the dead.
@@ -35,9 +38,12 @@ class Presence:
         self._database = database
         self._clock = clock
         self._turns: Turns | None = None
-        self._cover = SHORTEST_COVER_SECONDS
+        self._longest = 0.0
+        self._longest_before = 0.0
+        self._lately_until = 0.0
+        self._sent_until = 0.0
         self._beaten = -1.0
-        self._covered = 0.0
+        self._covered_until = 0.0
         self._due = asyncio.Event()
         self._renewed = asyncio.Event()
         self._leftovers_due = 0.0
@@ -70,11 +76,14 @@ class Presence:
         idle = [each for each in self._stations.values() if each.id not in busy and (each.leaving or not wanting)]
         for station in idle:
             station.ours = False
-        cover, began = self._cover, self._clock.ticks()
+        began = self._clock.ticks()
+        cover = self._cover(began)
+        # What is sent meanwhile must be covered whichever of the two renewals counts.
+        self._covered_until = min(self._covered_until, began + cover)
         beat = await self._heart.beat(
             list(self._stations), [each.id for each in idle], cover if wanting or busy else 0.0
         )
-        self._beaten, self._covered = began, cover
+        self._beaten, self._covered_until = began, began + cover
         self._renewed.set()
         self._renewed = asyncio.Event()
         await self._share(beat, wanting=wanting)
@@ -86,14 +95,22 @@ class Presence:
     async def may_send(self, seconds: float) -> bool:
         """Wait until others know that a request of so many seconds may be in flight; false if they never will."""
         while self.lost is None:
-            fresh = self._clock.ticks() - self._beaten <= FRESH_SECONDS
-            if fresh and seconds <= self._covered:
+            now = self._clock.ticks()
+            self._longest = max(self._longest, seconds)
+            if now - self._beaten <= FRESH_SECONDS and now + seconds <= self._covered_until:
+                self._sent_until = max(self._sent_until, now + seconds)
                 return True
-            if seconds > self._cover:
-                self._cover = COVER * seconds
             self._due.set()
             await self._renewed.wait()
         return False
+
+    def _cover(self, now: float) -> float:
+        """For how many seconds there may be requests, of those that have been sent or are like those of late."""
+        if now >= self._lately_until:
+            self._lately_until = now + LATELY_SECONDS
+            self._longest_before, self._longest = self._longest, 0.0
+        longest = max(self._longest, self._longest_before)
+        return max(SHORTEST_COVER_SECONDS, COVER * longest, self._sent_until - now)
 
     def _lose(self, why: str) -> None:
         if self.lost is None:
