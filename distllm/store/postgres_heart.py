@@ -3,13 +3,13 @@
 It has a connection for this alone, which holds a lock of the session under its id and renews its row. Whose lock is
 free is dead, and is buried once its row has run out: until then it has had the time to notice the loss of its
 connection and to end its requests. Whose lock is held may be frozen: it is buried later, and its workers are left alone
-until the last of its requests must have ended. So is who has not renewed since the server began: no lock outlives that.
-All times are the database's.
+until its lock is free, or the last of its requests must have ended. So is who has not renewed since the server began:
+no lock outlives that. Another process of the same machine needs no lock to see that it is gone. All times are the
+database's.
 """
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from distllm.domain.places import PostgresUrl
 from distllm.store.hearts import Beat, Heart, LostError
 from distllm.store.leases import take_back
+from distllm.store.machines import is_gone, this_machine
 from distllm.store.postgres import AWAY, IDLE, ME, PostgresTx, connect, unreachable
 from distllm.store.suspects import condemn
 from distllm.store.tx import Tx
@@ -59,8 +60,8 @@ SELECT count(*) FROM coordinators WHERE ended_at IS NULL AND alive_until > {_NOW
 """)
 # Whose it was has ended, and so have all its requests.
 _FREE = f"""
-(w.coordinator_id IS NULL OR NOT EXISTS
- (SELECT 1 FROM coordinators c WHERE c.id = w.coordinator_id AND (c.ended_at IS NULL OR c.busy_until > {_NOW})))
+(w.coordinator_id IS NULL OR EXISTS
+ (SELECT 1 FROM coordinators c WHERE c.id = w.coordinator_id AND c.ended_at IS NOT NULL AND c.busy_until <= {_NOW}))
 """
 _WORKERS = text(f"""
 SELECT w.id, coalesce(w.coordinator_id = CAST(:me AS bigint), false), {_FREE}
@@ -72,21 +73,23 @@ UPDATE workers SET coordinator_id = CAST(:me AS bigint)
                ORDER BY w.id LIMIT :most FOR UPDATE OF w SKIP LOCKED)
 RETURNING id
 """)
-_DEAD = text(f"""
+# Those who are late, and those who have ended without a proof that their requests have.
+_LATE = text(f"""
 WITH late AS MATERIALIZED (
-  SELECT id, coalesce(alive_until, 0) AS alive_until FROM coordinators
-   WHERE ended_at IS NULL AND id <> :me AND coalesce(alive_until, 0) < {_NOW}),
-judged AS MATERIALIZED (
-  SELECT id, alive_until, pg_try_advisory_xact_lock({_KEY}, CAST(id AS integer))
-         AND (alive_until = 0 OR alive_until - CAST(:alive AS double precision)
-                                 > CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)) AS proven
-    FROM late)
-SELECT id, proven FROM judged WHERE proven OR alive_until < {_NOW} - CAST(:frozen AS double precision)
+  SELECT id, host, pid, ended_at, coalesce(alive_until, 0) AS alive_until FROM coordinators
+   WHERE id <> :me AND coalesce(alive_until, 0) < {_NOW} AND (ended_at IS NULL OR busy_until > {_NOW}))
+SELECT id, host, pid, ended_at IS NOT NULL,
+       pg_try_advisory_xact_lock({_KEY}, CAST(id AS integer))
+       AND (alive_until = 0 OR alive_until - CAST(:alive AS double precision)
+                               > CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)),
+       alive_until < {_NOW} - CAST(:frozen AS double precision)
+  FROM late ORDER BY id
 """)
 _BURY = text(f"""
 UPDATE coordinators SET ended_at = {_NOW}, busy_until = CASE WHEN CAST(:proven AS boolean) THEN 0 ELSE busy_until END
  WHERE id = :dead AND ended_at IS NULL AND coalesce(alive_until, 0) < {_NOW}
 """)
+_REST = text("UPDATE coordinators SET busy_until = 0 WHERE id = :dead AND ended_at IS NOT NULL")
 
 
 class PostgresHeart(Heart):
@@ -119,7 +122,12 @@ class PostgresHeart(Heart):
 
     def bury(self, tx: Tx, now: float) -> int:
         """Take back what the dead have left; return how many have just been found dead."""
-        buried = sum(tx.run(_BURY, {"dead": dead, "proven": proven}) for dead, proven in tx.rows(_DEAD, self._values))
+        buried = 0
+        for dead, ended, proven in _dead(tx, self._values):
+            if ended:
+                tx.run(_REST, {"dead": dead})
+            else:
+                buried += tx.run(_BURY, {"dead": dead, "proven": proven})
         take_back(tx, now, died=buried > 0)
         condemn(tx, now)
         if buried:
@@ -154,8 +162,17 @@ def _beat(tx: Tx, values: dict[str, Any]) -> Beat:
         frozenset(worker for worker, ours, _ in found if ours),
         tuple(worker for worker, _, free in found if free),
         -(-len(found) // wanting),
-        bool(tx.rows(_DEAD, values)),
+        bool(_dead(tx, values)),
     )
+
+
+def _dead(tx: Tx, values: dict[str, Any]) -> list[tuple[int, bool, bool]]:
+    """Who is to be buried, or has been without a proof; whether it has, and whether its requests surely have ended."""
+    found = [
+        (dead, ended, unlocked or is_gone(machine, pid), overdue)
+        for dead, machine, pid, ended, unlocked, overdue in tx.rows(_LATE, values)
+    ]
+    return [(dead, ended, proven) for dead, ended, proven, overdue in found if proven or (overdue and not ended)]
 
 
 async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
@@ -168,7 +185,7 @@ async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
     )
     try:
         async with connection.transaction():
-            me = int(await connection.fetchval(_REGISTER, socket.gethostname(), os.getpid(), ALIVE_SECONDS))
+            me = int(await connection.fetchval(_REGISTER, this_machine(), os.getpid(), ALIVE_SECONDS))
             await connection.execute(_LOCK, me)
             if old is not None:
                 await connection.execute(_SUCCEED, old)
