@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.cpu import cpu_of_family, name_of, parent_of
 from distllm.domain.errors import DistllmError, UsageError
-from distllm.domain.places import DatabasePlace, PostgresUrl, file_of, place_of
+from distllm.domain.places import DatabasePlace, PostgresUrl, place_of
 
 SQLITE, POSTGRES = "sqlite", "postgres"
 
@@ -63,19 +63,22 @@ class Files(Databases):
 
     def copy(self, place: DatabasePlace, name: str) -> Path:
         """The file, once more."""
+        assert isinstance(place, Path)
         copy = self.new(name)
-        shutil.copy(file_of(place), copy)
+        shutil.copy(place, copy)
         # What is still to be written would slow down the commits of whoever comes next.
         os.sync()
         return copy
 
     def drop(self, place: DatabasePlace) -> None:
         """Remove the file with its folder."""
-        shutil.rmtree(file_of(place).parent, ignore_errors=True)
+        assert isinstance(place, Path)
+        shutil.rmtree(place.parent, ignore_errors=True)
 
     def size(self, place: DatabasePlace) -> int:
         """The bytes of the file."""
-        return file_of(place).stat().st_size
+        assert isinstance(place, Path)
+        return place.stat().st_size
 
     def cpu_seconds(self) -> float:
         """There is no server."""

@@ -55,10 +55,10 @@ CHANNEL = "distllm"
 # The store's statements are written to find row after row by an index, and to cost the same however long a table is. A
 # planner that counted the rows some time ago, or never, may think otherwise.
 _ROW_BY_ROW = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
-# A bitmap leaves the dead entries of leases that have moved on to be read again by each claim.
 _WRITING = _ROW_BY_ROW | {
     "application_name": ME,
     "idle_in_transaction_session_timeout": IDLE,
+    # Leases move on, and a bitmap of an index leaves what is dead there for the next claim to read again.
     "enable_bitmapscan": "off",
 }
 # A page is asked for with values of all kinds, for which no one plan is good.
@@ -444,9 +444,11 @@ class Questions:
 
         try:
             await ear.add_listener(CHANNEL, hear)
-        except (*AWAY, asyncpg.PostgresError) as error:
+        except BaseException as error:
             ear.terminate()
-            raise unreachable(self._url, error) from error
+            if isinstance(error, (*AWAY, asyncpg.PostgresError)):
+                raise unreachable(self._url, error) from error
+            raise
         self._ear = ear
         self._heard += 1
 
