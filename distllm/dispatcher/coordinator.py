@@ -124,15 +124,22 @@ class Coordinator:
         `old` is the one that was lost before.
         """
         heart = await self._heart(old)
-        if heart is None and old is not None:
+        if heart is None:
+            if old is None:
+                await self._coordinate(None, wanted)
             return None
         try:
-            me, stations, judge = await self._take_over(heart)
+            return heart.id if await self._coordinate(heart, wanted) else None
         except StoreError as error:
-            if heart is None or old is None or not error.passing:
+            if old is None or not error.passing:
                 raise
-            await heart.close()
             return heart.id
+        finally:
+            await heart.close()
+
+    async def _coordinate(self, heart: Heart | None, wanted: Callable[[int], bool] | None) -> bool:
+        """Work until the end, or until `heart` is lost: then that is true."""
+        me, stations, judge = await self._take_over(heart)
         presence = None if heart is None else Presence(heart, stations, self._database, self._clock)
         samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
         tell = self._tell if samples is None else to_all((self._tell, samples.observe))
@@ -172,12 +179,10 @@ class Coordinator:
             if samples is not None:
                 with suppress(StoreError):
                     await samples.step()
-            if heart is not None:
-                await heart.close()
         if presence is None or presence.lost is None:
-            return None
+            return False
         self._tell(Noticed(f"{presence.lost}; what was in flight is asked again"))
-        return me
+        return True
 
     async def _heart(self, old: int | None) -> Heart | None:
         """What proves this coordinator alive among others, where there may be others; None too if it must stop."""

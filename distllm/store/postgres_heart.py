@@ -190,7 +190,9 @@ async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
             if old is not None:
                 await connection.execute(_SUCCEED, old)
                 await connection.execute(_INHERIT, old, me)
-    except (*AWAY, asyncpg.PostgresError) as error:
+    except BaseException as error:
         connection.terminate()
-        raise unreachable(url, error) from error
+        if isinstance(error, (*AWAY, asyncpg.PostgresError)):
+            raise unreachable(url, error) from error
+        raise
     return PostgresHeart(url, connection, me)
