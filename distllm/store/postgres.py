@@ -52,15 +52,13 @@ _TRY_DUTY = "SELECT pg_try_advisory_lock(hashtext('distllm duty'), hashtext($1))
 
 CHANNEL = "distllm"
 
-# The store's statements are written to find row after row by an index, and to cost the same however long a table is. A
-# planner that counted the rows some time ago, or never, may think otherwise.
-_ROW_BY_ROW = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off")
-_WRITING = _ROW_BY_ROW | {
-    "application_name": ME,
-    "idle_in_transaction_session_timeout": IDLE,
-    # Leases move on, and a bitmap of an index leaves what is dead there for the next claim to read again.
-    "enable_bitmapscan": "off",
-}
+# The store's statements find row after row by an index, and are to cost the same however long a table is. A planner
+# that counted the rows some time ago, or never, may think otherwise; and a plan that is made while a table is new is
+# kept while that grows. Reading an index into a bitmap leaves what is dead in it for the next ones to find again.
+_ROW_BY_ROW = dict.fromkeys(
+    ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off"
+)
+_WRITING = _ROW_BY_ROW | {"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
 # A page is asked for with values of all kinds, for which no one plan is good.
 _ASKING = _ROW_BY_ROW | {
     "application_name": ME,

@@ -44,9 +44,10 @@ class Step:
 
 
 def _sweep(table: Table, goes: Column, *before: Delete, looked: int = 2_000, most: int = 2_000) -> Sweep:
-    page = (
-        select(table.c.id, goes).where(table.c.id > bindparam("after")).order_by(table.c.id).limit(bindparam("looked"))
-    )
+    # The rows of a page are chosen first: PostgreSQL would rather know of all rows at once whether they go.
+    next_ = table.alias("next")
+    chosen = select(next_.c.id).where(next_.c.id > bindparam("after")).order_by(next_.c.id).limit(bindparam("looked"))
+    page = select(table.c.id, goes).where(table.c.id.in_(chosen)).order_by(table.c.id)
     return Sweep(table.name, page, (*before, delete(table).where(one_of(table.c.id, "rows"))), looked, most)
 
 

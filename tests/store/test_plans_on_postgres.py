@@ -18,7 +18,9 @@ from distllm.store.depth import depth
 from distllm.store.leases import reclaim
 from distllm.store.postgres import _ASKING, _question
 from distllm.store.reads import PostgresReader
+from distllm.store.removal import remove_some
 from distllm.store.suspects import condemn, next_suspect
+from distllm.store.sweeps import DOCUMENTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
 from tests.postgres_server import PostgresServer
 from tests.store.store_kit import HUGE, MODEL, NOW, PostgresStore
 from tests.store.test_plans import begin, manage, read_in_parts, work
@@ -198,6 +200,17 @@ def test_nothing_that_a_coordinator_does_reads_much(watched: Watched) -> None:
 def test_nothing_that_people_do_to_a_job_reads_those_of_others(watched: Watched) -> None:
     manage(watched)
     assert not (found := watched.costly()), "\n".join(found)
+
+
+def test_no_step_of_pruning_reads_much(watched: Watched) -> None:
+    watched.rows("UPDATE jobs SET finished_at = ? WHERE id = 1", NOW)
+    while watched.write(lambda tx: remove_some(tx, 1, NOW + 1)) is not None:
+        pass
+    for sweep in (OLD_ATTEMPTS, SAMPLES, READINGS, DOCUMENTS):
+        watched.write(lambda tx, sweep=sweep: sweep_some(tx, sweep, 0, NOW + 1))
+    # The few questions of a job that goes are looked for in all prompts.
+    found = [each for each in watched.costly() if '"template_id"' not in each]
+    assert not found, "\n".join(found)
 
 
 def test_nothing_that_a_book_takes_reads_the_prompts_of_others(watched: Watched) -> None:
