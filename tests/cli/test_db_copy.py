@@ -108,6 +108,26 @@ async def test_a_job_that_was_killed_moves_and_the_copy_may_be_killed_too(cli: C
     assert json.loads(status.out) == json.loads((await cli.run("status", "--json")).out)
 
 
+async def test_a_job_that_was_killed_ends_where_it_was_moved_to(cli: Cli, empty_postgres_url: str) -> None:
+    cli.papers(6)
+    async with FakeServer(slots=2, seconds_per_token=0.2) as server:
+        cli.use(server)
+        working = await cli.start("submit", "papers", "--prompt", "What is asked?", "--prompt", "What is found?")
+        await cli.until(lambda: len(cli.rows("SELECT 1 FROM results")) >= 3)
+        await kill(cli, working)
+        before = cli.rows("SELECT prompt_id, attempt_id, answer FROM results ORDER BY prompt_id")
+        assert cli.rows("SELECT 1 FROM prompts WHERE state = 'leased'")
+        assert (await cli.run("db", "copy", empty_postgres_url)).code == 0
+        server.seconds_per_token = 0.0
+        done = await cli.run("--db", empty_postgres_url, "resume")
+        assert done.code == 0, done.err
+    results = (await there_are(empty_postgres_url))["results"]
+    assert len(results) == 12
+    kept = await ask(empty_postgres_url, f"SELECT count(*) FROM results WHERE attempt_id < {2 << 32}")
+    assert kept == len(before)
+    assert (await cli.run("--db", empty_postgres_url, "db", "check")).code == 0
+
+
 async def _has_begun(url: str) -> bool:
     if not await ask(url, "SELECT to_regclass('documents') IS NOT NULL"):
         return False
