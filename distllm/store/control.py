@@ -129,7 +129,7 @@ def unfinished_cancels(tx: Tx) -> list[int]:
 
 
 # Whoever asks for more may have looked at the job before it was cancelled: it stays ended.
-_RETRIABLE = select(jobs.c.id).where(_THE_JOB, jobs.c.cancel_requested_at.is_(None))
+_RETRIABLE = select(jobs.c.id).where(_THE_JOB, jobs.c.cancel_requested_at.is_(None)).with_for_update()
 _REOPEN = update(jobs).where(_THE_JOB).values(finished_at=None)
 _RETRY = (
     update(prompts)

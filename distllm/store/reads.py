@@ -236,7 +236,11 @@ async def open_reader(place: DatabasePlace) -> AsyncIterator[Reader]:
         yield SqliteReader(place, connection)
 
 
-_ALIVE = "SELECT pid FROM coordinators WHERE ended_at IS NULL AND alive_until IS NOT NULL ORDER BY id DESC LIMIT 1"
+_ALIVE = """
+SELECT pid FROM coordinators
+ WHERE ended_at IS NULL AND alive_until > CAST(extract(epoch FROM clock_timestamp()) AS double precision)
+ ORDER BY id DESC LIMIT 1
+"""
 
 
 # Progress is read from counters: a job of a million prompts costs as little as one of ten.

@@ -23,9 +23,9 @@ def upgrade() -> None:
             "ix_prompts_document", "prompts", ["document_id"], postgresql_where=sa.text("document_id IS NOT NULL")
         )
         op.create_index("ix_job_readings_reading", "job_readings", ["reading_id"])
-        # A prompt's row is written anew three times in its life. Room on its page keeps most of its indexes from
-        # being written too, and what is dead is cleared away before much of it has gathered.
-        op.execute("ALTER TABLE prompts SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02)")
+        # A prompt's row is written anew three times in its life: what is dead is cleared away before much of it has
+        # gathered. The small tables have room for the next row beside the last, so that their indexes stay as they are.
+        op.execute("ALTER TABLE prompts SET (autovacuum_vacuum_scale_factor = 0.02)")
         for table in ("job_counters", "job_tokens", "workers", "coordinators"):
             op.execute(
                 f"ALTER TABLE {table} SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, "
