@@ -265,6 +265,11 @@ Index("ix_prompts_own_reading", prompts.c.reading_id, sqlite_where=_OWN_READING)
 # PostgreSQL looks for what points at each row that is pruned; SQLite is told not to.
 Index("ix_prompts_reading", prompts.c.reading_id).ddl_if(dialect="postgresql")
 Index("ix_prompts_document", prompts.c.document_id, sqlite_where=_OF_DOCUMENT).ddl_if(dialect="postgresql")
+# The indexes of SQLite have a row's id at their end anyway, so that a page goes on where the last one ended.
+_LOOSE = text("document_id IS NULL")
+_IN_ORDER = (prompts.c.job_id, prompts.c.id)
+Index("ix_prompts_loose", *_IN_ORDER, sqlite_where=_LOOSE).ddl_if(dialect="postgresql")
+Index("ix_prompts_failed_in_order", *_IN_ORDER, sqlite_where=_FAILED).ddl_if(dialect="postgresql")
 
 # A worker that cannot take a prompt whatever is tried, so that it is not offered to it again.
 refusals = _table(

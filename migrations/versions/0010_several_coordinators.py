@@ -23,6 +23,13 @@ def upgrade() -> None:
             "ix_prompts_document", "prompts", ["document_id"], postgresql_where=sa.text("document_id IS NOT NULL")
         )
         op.create_index("ix_job_readings_reading", "job_readings", ["reading_id"])
+        # Pages go on where the last one ended: SQLite's indexes have a row's id at their end anyway.
+        op.create_index(
+            "ix_prompts_loose", "prompts", ["job_id", "id"], postgresql_where=sa.text("document_id IS NULL")
+        )
+        op.create_index(
+            "ix_prompts_failed_in_order", "prompts", ["job_id", "id"], postgresql_where=sa.text("state = 'failed'")
+        )
         # A prompt's row is written anew three times in its life: what is dead is cleared away before much of it has
         # gathered. The small tables have room for the next row beside the last, so that their indexes stay as they are.
         op.execute("ALTER TABLE prompts SET (autovacuum_vacuum_scale_factor = 0.02)")

@@ -5,6 +5,7 @@ Each statement's plan is told by PostgreSQL itself as it runs, for the values th
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -22,12 +23,12 @@ from distllm.store.removal import remove_some
 from distllm.store.suspects import condemn, next_suspect
 from distllm.store.sweeps import DOCUMENTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
 from tests.postgres_server import PostgresServer
-from tests.store.store_kit import HUGE, MODEL, NOW, PostgresStore
+from tests.store.store_kit import MODEL, NOW, PostgresStore
 from tests.store.test_plans import begin, manage, read_in_parts, work
 
 LARGE = {"prompts", "attempts", "results", "readings", "documents", "job_documents"}
 MOST_ROWS = 3_000
-"""More than any step reads of these, and far less than there are."""
+"""More than any step reads of these, beside the failures of a job, and far less than there are."""
 
 QUESTIONS = 5
 SCANS = {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
@@ -39,7 +40,7 @@ class Watched(PostgresStore):
     At most `most` rows of any large table, by an index, are not `costly`.
     """
 
-    def __init__(self, server: PostgresServer, url: str, most: int) -> None:
+    def __init__(self, server: PostgresServer, url: str, most: float) -> None:
         super().__init__(server, url)
         self.most = most
         self.told: list[dict[str, Any]] = []
@@ -97,7 +98,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(below)
 
 
-def reads_much(node: dict[str, Any], most: int) -> str | None:
+def reads_much(node: dict[str, Any], most: float) -> str | None:
     """What a scan of a large table reads, if that is more than `most` rows, or without an index."""
     if node["Node Type"] not in SCANS or node["Relation Name"] not in LARGE:
         return None
@@ -114,7 +115,8 @@ SELECT 'many ' || i, 'Paper ' || i, 2000, 0, repeat('words ', 333) FROM generate
 INSERT INTO readings (model, prefix_hash, document_id, tokens)
 SELECT '{model}', sha256, id, 1 + id % 20 FROM documents WHERE sha256 LIKE 'many %';
 INSERT INTO jobs (name, request_hash, model, params, priority, created_at, submitted_at, started_at, finished_at)
-VALUES ('old', 'old', '{model}', '{{}}', -1, 0, 0, 0, {now}), ('new', 'new', '{model}', '{{}}', -1, 0, 0, 0, NULL);
+VALUES ('old', 'old', '{model}', '{{}}', -1, 0, 0, 0, {now}), ('batch', 'batch', '{model}', '{{}}', -1, 0, 0, 0, {now}),
+       ('new', 'new', '{model}', '{{}}', -1, 0, 0, 0, NULL);
 INSERT INTO templates (job_id, ordinal, max_tokens, tokens, name, text)
 SELECT j.id, i, 100, 10, 'question ' || i, 'What is ' || i || '?'
   FROM jobs j, generate_series(1, {questions}) i WHERE j.name IN ('old', 'new');
@@ -130,17 +132,21 @@ SELECT f.job_id, f.document_id, f.reading_id, t.id, r.tokens + 110, s.state, 1,
  CROSS JOIN LATERAL (SELECT CASE WHEN f.ordinal % 100 = 7 THEN 'failed' WHEN j.name = 'old' OR f.ordinal % 2 = 0
                                  THEN 'done' ELSE 'pending' END AS state) s
  ORDER BY f.job_id, f.ordinal, t.ordinal;
+INSERT INTO readings (model, prefix_hash, tokens, system) VALUES ('{model}', 'batch', 5, 'Be brief.');
+INSERT INTO prompts (job_id, reading_id, tokens, max_tokens, body, state, worker_id, finished_at, lease)
+SELECT j.id, r.id, 115, 100, '{{}}', 'done', 1, {now}, 1
+  FROM jobs j, readings r, generate_series(1, {papers}) WHERE j.name = 'batch' AND r.prefix_hash = 'batch';
 INSERT INTO attempts (id, prompt_id, lease, worker_id, coordinator_id, started_at, finished_at, sent_tokens, outcome)
 SELECT (CAST(1 AS BIGINT) << 32) + 1000000 + p.id, p.id, 1, 1, 1, {now}, {now}, 9,
        CASE p.state WHEN 'done' THEN 'done' ELSE 'broken' END
-  FROM prompts p JOIN jobs j ON j.id = p.job_id AND j.name IN ('old', 'new') WHERE p.state IN ('done', 'failed');
+  FROM prompts p JOIN jobs j ON j.id = p.job_id AND j.priority < 0 WHERE p.state IN ('done', 'failed');
 INSERT INTO results (prompt_id, attempt_id, worker_id, parts, seconds, finished_at, finish_reason, proof, model, answer)
 SELECT prompt_id, id, 1, 1, 2.5, {now}, 'stop', 'proven', '{model}', repeat('answer ', 50)
   FROM attempts a WHERE a.outcome = 'done' AND a.id > (CAST(1 AS BIGINT) << 32) + 1000000;
 INSERT INTO job_counters (job_id, coordinator_id, part, pending, done, failed)
 SELECT p.job_id, 0, 0, count(*) FILTER (WHERE p.state = 'pending'), count(*) FILTER (WHERE p.state = 'done'),
        count(*) FILTER (WHERE p.state = 'failed')
-  FROM prompts p JOIN jobs j ON j.id = p.job_id AND j.name IN ('old', 'new') GROUP BY p.job_id
+  FROM prompts p JOIN jobs j ON j.id = p.job_id AND j.priority < 0 GROUP BY p.job_id
 """
 
 
@@ -170,7 +176,7 @@ def watched(request: pytest.FixtureRequest, postgres_server: PostgresServer, pla
     """A store on it. In a database that was never analysed, as in its first minute, any index has to do."""
     if request.param == "analysed":
         postgres_server.execute("ANALYZE", planned)
-    most = MOST_ROWS if request.param == "analysed" else HUGE
+    most = MOST_ROWS if request.param == "analysed" else math.inf
     with closing(Watched(postgres_server, postgres_server.url(planned), most)) as store:
         yield store
 
@@ -221,6 +227,9 @@ def test_nothing_that_a_book_takes_reads_the_prompts_of_others(watched: Watched)
 async def test_looking_at_a_job_reads_no_more_than_is_shown(watched: Watched) -> None:
     reader = WatchedReader(watched)
     new = watched.value("SELECT max(id) FROM jobs")
+    middle = (
+        watched.value("SELECT max(p.id) FROM prompts p JOIN jobs j ON j.id = p.job_id WHERE j.name = 'batch'") - 500
+    )
     watched.told.clear()
     await reader.jobs()
     await reader.held(1)
@@ -230,21 +239,25 @@ async def test_looking_at_a_job_reads_no_more_than_is_shown(watched: Watched) ->
     await reader.unfinished()
     await reader.speeds(MODEL)
     await depth(reader)
-    for job in (1, new - 1, new):
+    for job in (1, new - 2, new - 1, new):
         await reader.costs(job)
         await reader.failures(job, 5)
         await reader.templates(job)
-        await reader.requests(job, 0)
         await pages.job_page(reader, 2**62, 50, None)
         await pages.lively_jobs(reader, [job], 2)
         for place in (pages.START, (2_000, 0)):
             await pages.answer_page(reader, job, place, 50, document=None, prompt=None, state=None)
-        await pages.failure_page(reader, job, 0, 50)
+        for after in (0, middle):
+            await reader.requests(job, after)
+            await looks.loose_cells(reader, job, after, 50)
+            await pages.answer_page(reader, job, (-1, after), 50, document=None, prompt=None, state=None)
+            await pages.failure_page(reader, job, after, 50)
+        async for _ in exports.loose_prompt_pages(reader, job):
+            break
         files = await looks.files_after(reader, job, 200, 50, "")
         await looks.files_before(reader, job, 200, 50, "")
         documents = [row["document_id"] for row in files if row.get("document_id")]
         await looks.cells(reader, job, documents)
-        await looks.loose_cells(reader, job, 0, 50)
         await looks.file_of(reader, job, 200)
         await looks.text_of(reader, job, 200, 0, 100)
         prompt = watched.value("SELECT min(id) FROM prompts WHERE job_id = ?", job)
