@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,19 +71,15 @@ class Coordinators:
         if await life.process.wait() != 0:
             raise BrokenPromiseError("a job can be submitted", life.said())
 
-    async def keep_one(self, place: int, excused: Callable[[Life], bool]) -> None:
-        """Have one at a place until all is done; `excused` tells who may end by itself before that."""
+    async def keep_one(self, place: int, may_end: Callable[[Life], Awaitable[bool]]) -> None:
+        """Have one at a place until all is done; `may_end` tells who was right to end by itself."""
         while not self.finished:
             life = await self._start("resume", place=place)
             code = await life.process.wait()
             said = life.said()
             if "Traceback" in said:
                 raise BrokenPromiseError("an error is one line, never a traceback", f"{life.log}: {said[-3000:]}")
-            if code == -signal.SIGKILL or self.finished or excused(life):
-                continue
-            # What has ended a moment ago is noticed a moment later.
-            await asyncio.sleep(1.0)
-            if not self.finished:
+            if code != -signal.SIGKILL and not self.finished and not await may_end(life):
                 shown = f"{life.log} ended with {code}: {said[-3000:]}"
                 raise BrokenPromiseError("a coordinator works until its jobs have ended", shown)
 

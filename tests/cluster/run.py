@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.chaos.broken import BrokenPromiseError
 from tests.chaos.papers import Papers
-from tests.cluster.coordinators import Coordinators
+from tests.cluster.coordinators import Coordinators, Life
 from tests.cluster.faults import ASLEEP_FOR_SECONDS, Faults
 from tests.cluster.options import Options
 from tests.cluster.report import Report
@@ -82,7 +82,7 @@ class Run:
 
     async def _work(self) -> None:
         places = [
-            self._begin(f"place {place}", self._coordinators.keep_one(place, self._faults.excused))
+            self._begin(f"place {place}", self._coordinators.keep_one(place, self._may_end))
             for place in range(self.options.coordinators)
         ]
         weather = self._begin("weather", self._fleet.change())
@@ -110,6 +110,9 @@ class Run:
 
     async def _finished(self) -> bool:
         return not await self._watch.ask("SELECT 1 FROM jobs WHERE finished_at IS NULL")
+
+    async def _may_end(self, life: Life) -> bool:
+        return self._faults.excused(life) or await self._finished()
 
     async def _look(self) -> None:
         """Look at everything; raises BrokenPromiseError."""

@@ -105,7 +105,7 @@ class Server(FakeServer):
 
     def _made_up(self, seen: Seen) -> str:
         """An answer that tells what was asked, and by which call."""
-        return f"{key_of(seen)}#{self._numbers[id(seen)]} and some words more"
+        return f"{key_of(seen)}#{self._numbers[id(seen)]} and so many words more that it has a pace"
 
 
 def _is_waited_for(request: web.Request) -> bool:
