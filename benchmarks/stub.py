@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 MODEL = "stub"
@@ -29,15 +30,25 @@ def main() -> None:
     parser.add_argument("--answer-tokens", type=int, default=8, help="each an event of the stream (8)")
     parser.add_argument("--close", action="store_true", help="a connection for each answer")
     parser.add_argument("--seconds", type=float, default=0.0, help="how long each answer takes (0)")
+    parser.add_argument("--hosts", type=int, default=1, help="addresses of the loopback to be a server at; Linux (1)")
     given = parser.parse_args()
-    asyncio.run(_serve(Site(given.slots, given.answer_tokens, given.close, given.seconds), given.port))
+    asyncio.run(_serve(Site(given.slots, given.answer_tokens, given.close, given.seconds), given.port, given.hosts))
 
 
-async def _serve(site: "Site", port: int) -> None:
+def host(number: int) -> str:
+    """One of the addresses of the loopback, from the usual one on."""
+    return f"127.{number >> 16}.{number >> 8 & 255}.{number % 256 + 1}"
+
+
+async def _serve(site: "Site", port: int, hosts: int) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(site), "127.0.0.1", port, backlog=1024)
-    async with server:
-        print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    async with AsyncExitStack() as stack:
+        for number in range(hosts):
+            server = await loop.create_server(lambda: Connection(site), host(number), port, backlog=1024)
+            await stack.enter_async_context(server)
+            # At all addresses the port is the same.
+            port = server.sockets[0].getsockname()[1]
+        print(f"http://127.0.0.1:{port}", flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
 
@@ -127,7 +138,7 @@ class Connection(asyncio.Protocol):
         del self._got[: self._body_bytes]
         method, path, _ = self._head.split(b" ", 2)
         self._head = None
-        if method == b"POST" and self._site.seconds:
+        if path == b"/v1/chat/completions" and self._site.seconds:
             asyncio.get_running_loop().call_later(self._site.seconds, self._say, method, path, self._body_bytes)
         else:
             self._say(method, path, self._body_bytes)
