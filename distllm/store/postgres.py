@@ -66,12 +66,14 @@ _ASKING = _ROW_BY_ROW | {
     "plan_cache_mode": "force_custom_plan",
 }
 
-# What a transaction points at may be pruned while it goes on, and what is pruned may be pointed at.
+# What a transaction points at may be pruned while it goes on, and what is pruned may be pointed at; what it did not
+# find, another may have added meanwhile.
 _AGAIN = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.ForeignKeyViolationError,
+    asyncpg.UniqueViolationError,
 )
 AWAY = (
     OSError,

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from distllm.domain.models import Ask, Document
+from distllm.domain.models import Ask, Document, ErrorClass, Usage
+from distllm.domain.policy import Failed
 from distllm.store.claims import claim
 from distllm.store.control import cancel_some, request_cancel, retry_some
 from distllm.store.database import Database, open_database
@@ -92,3 +94,117 @@ async def test_what_all_retry_is_put_back_once(postgres_store: PostgresStore, pr
     found = await programs[0].read.job(job)
     assert found is not None
     assert (found["pending"], found["failed"], found["finished_at"]) == (10, 0, None)
+
+
+@pytest.fixture
+async def pair(postgres_store: PostgresStore) -> AsyncIterator["Pair"]:
+    one, two = PostgresWriter(postgres_store.place, 1), PostgresWriter(postgres_store.place, 2)
+    yield Pair(postgres_store, one, two)
+    await one.close()
+    await two.close()
+
+
+@dataclass
+class Pair:
+    """Two programs, each of which counts in rows of its own."""
+
+    store: PostgresStore
+    one: PostgresWriter
+    two: PostgresWriter
+
+    async def while_uncommitted(self, first: Callable[[Tx], Any], second: Callable[[Tx], Any]) -> None:
+        """Have `one` run `first` up to its COMMIT, which comes once `two` waits for it with `second`, or has ended."""
+        written, go_on = asyncio.Event(), asyncio.Event()
+
+        def held(tx: Tx) -> None:
+            first(tx)
+            written.set()
+            await_only(go_on.wait())
+
+        before = asyncio.create_task(self.one.run(held))
+        await written.wait()
+        after = asyncio.create_task(self.two.run(second))
+        while not after.done() and not self.store.value(_WAITING):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(before, after)
+
+
+_WAITING = """
+SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE NOT l.granted AND a.datname = current_database()
+"""
+
+
+async def test_an_answer_that_comes_while_its_job_is_cancelled_comes_too_late(
+    postgres_store: PostgresStore, pair: Pair
+) -> None:
+    job = add_job(postgres_store, ["one"])
+    me, worker = postgres_store.coordinator(), postgres_store.worker("studio")
+    [lease] = postgres_store.must_take(me, worker).leases
+    answer = end(postgres_store.send(me, worker, lease))
+    postgres_store.write(lambda tx: request_cancel(tx, job, NOW))
+    await pair.while_uncommitted(lambda tx: cancel_some(tx, job, NOW), lambda tx: settle(tx, [answer]))
+    assert postgres_store.states(job) == {"cancelled": 1}
+    assert postgres_store.rows("SELECT outcome FROM attempts") == [("stale",)]
+    assert_consistent(postgres_store)
+
+
+async def test_an_answer_that_comes_while_its_prompt_is_leased_anew_comes_too_late(
+    postgres_store: PostgresStore, pair: Pair
+) -> None:
+    job = add_job(postgres_store, ["one"])
+    dead, worker = postgres_store.coordinator(), postgres_store.worker("studio")
+    [lease] = postgres_store.must_take(dead, worker).leases
+    answer = end(postgres_store.send(dead, worker, lease))
+    me = postgres_store.reclaim()
+    await pair.while_uncommitted(
+        lambda tx: claim(tx, [Ask(worker, {MODEL: HUGE}, 1)], [], me, NOW),
+        lambda tx: settle(tx, [answer]),
+    )
+    assert postgres_store.states(job) == {"leased": 1}
+    assert_consistent(postgres_store)
+
+
+async def test_an_answer_that_comes_while_its_lease_is_taken_back_is_counted_once(
+    postgres_store: PostgresStore, pair: Pair
+) -> None:
+    job = add_job(postgres_store, ["one"])
+    dead, worker = postgres_store.coordinator(), postgres_store.worker("studio")
+    [lease] = postgres_store.must_take(dead, worker).leases
+    answer = end(postgres_store.send(dead, worker, lease))
+    me = postgres_store.coordinator()
+    await pair.while_uncommitted(lambda tx: reclaim(tx, me, NOW), lambda tx: settle(tx, [answer]))
+    assert postgres_store.states(job) == {"done": 1}
+    assert_consistent(postgres_store)
+
+
+async def test_a_job_goes_on_that_is_retried_while_its_last_prompt_ends(
+    postgres_store: PostgresStore, pair: Pair
+) -> None:
+    job = add_job(postgres_store, ["one"], ["findings", "limits", "methods"])
+    me, worker = postgres_store.coordinator(), postgres_store.worker("studio")
+    failing, *others = postgres_store.must_take(me, worker).leases
+    postgres_store.settle(end(postgres_store.send(me, worker, failing), ErrorClass.BROKEN, judged=Failed()))
+    answers = [end(postgres_store.send(me, worker, lease)) for lease in others]
+    await pair.two.run(lambda tx: settle(tx, answers[:1]))
+    await pair.while_uncommitted(lambda tx: retry_some(tx, job, NOW), lambda tx: settle(tx, answers[1:]))
+    assert postgres_store.states(job) == {"done": 2, "pending": 1}
+    assert_consistent(postgres_store)
+
+
+async def test_a_reading_that_two_are_first_to_answer_about_is_begun_once(
+    postgres_store: PostgresStore, pair: Pair
+) -> None:
+    job = add_job(postgres_store, ["one"], ["findings", "limits"])
+    me, workers = postgres_store.coordinator(), [postgres_store.worker("studio"), postgres_store.worker("mini")]
+    leases = postgres_store.must_take(me, workers[0]).leases
+    # Not every server tells what it has read.
+    one, two = (
+        replace(answer, outcome=replace(answer.outcome, usage=Usage()))
+        for answer in (end(postgres_store.send(me, *each)) for each in zip(workers, leases, strict=True))
+    )
+    await pair.while_uncommitted(lambda tx: settle(tx, [one]), lambda tx: settle(tx, [two]))
+    assert postgres_store.states(job) == {"done": 2}
+    assert postgres_store.value("SELECT sum(begun_tokens) FROM job_tokens") == len("one")
+    assert_consistent(postgres_store)
