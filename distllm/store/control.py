@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, or_, select, upd
 from distllm.domain.states import PromptState
 from distllm.store.leases import count_moves
 from distllm.store.sql import CANCELLED, DONE, FAILED, LEASED, PENDING, one_of
-from distllm.store.submissions import FINISH
+from distllm.store.submissions import finish_jobs
 from distllm.store.tables import (
     attempts,
     job_counters,
@@ -108,7 +108,7 @@ def cancel_some(tx: Tx, job_id: int, now: float) -> int:
     leased = tx.rows(_CANCEL_LEASED, values)
     _count(tx, job_id, leased, PromptState.LEASED, PromptState.CANCELLED)
     _count(tx, job_id, pending, PromptState.PENDING, PromptState.CANCELLED)
-    tx.run(FINISH, values)
+    finish_jobs(tx, [job_id], now)
     tx.announce()
     return len(leased) + len(pending) or tx.value(_LEFT, values)
 

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Text, bindparam, cast, func, literal_column, 
 from distllm.domain.states import PromptState
 from distllm.store.leases import count_moves
 from distllm.store.sql import FAILED, PENDING, one_of
-from distllm.store.submissions import FINISH
+from distllm.store.submissions import finish_jobs
 from distllm.store.tables import jobs, prompts, refusals
 from distllm.store.tx import Tx, as_list
 
@@ -87,6 +87,6 @@ def fail_unfit(tx: Tx, model: str, window: int, workers: Sequence[int], now: flo
             count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
             fail_parents(tx, parent_id, part, parts, reason, now)
         if failed:
-            tx.run(FINISH, {"job": job_id, "now": now})
+            finish_jobs(tx, [job_id], now)
         count += len(failed)
     return count

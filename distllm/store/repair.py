@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, case, delete, exists, func, insert, literal_co
 from distllm.domain.states import PromptState
 from distllm.store.leases import reclaim
 from distllm.store.sql import DONE, LEASED, PENDING, word
-from distllm.store.submissions import FINISH
+from distllm.store.submissions import finish_jobs
 from distllm.store.tables import attempts, job_counters, jobs, prompts, results
 from distllm.store.tx import Tx
 
@@ -107,7 +107,5 @@ def repair(tx: Tx, now: float) -> Repaired:
     tx.run(_FORGET, {})
     tx.run(_COUNT_ALL, {"counters": tx.counters})
     reopened = tx.run(_REOPEN, {})
-    ended = 0
-    for (job_id,) in tx.rows(_OPEN, {}):
-        ended += tx.run(FINISH, {"job": job_id, "now": now})
+    ended = finish_jobs(tx, [job_id for (job_id,) in tx.rows(_OPEN, {})], now)
     return Repaired(leases, open_attempts, waiting, reopened, ended)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_into
 from distllm.store.control import go_on
 from distllm.store.reuse import reuse
 from distllm.store.sql import COUNT, NOTHING_COUNTED, insert_row, none_of
-from distllm.store.submissions import FINISH, LAST_PROMPT
+from distllm.store.submissions import LAST_PROMPT, finish_jobs
 from distllm.store.tables import jobs, prompts, readings, results
 from distllm.store.tx import Tx, as_list
 
@@ -173,5 +173,5 @@ _SUBMIT = (
 def submit_batch(tx: Tx, job_id: int, now: float) -> None:
     """Let the prompts of a batch be leased: all are written."""
     if tx.run(_SUBMIT, {"job": job_id, "now": now}):
-        tx.run(FINISH, {"job": job_id, "now": now})
+        finish_jobs(tx, [job_id], now)
         tx.announce()

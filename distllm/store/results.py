@@ -16,7 +16,7 @@ from distllm.store.costs import count_costs
 from distllm.store.failures import fail_parents
 from distllm.store.leases import ALIBI, OF_LEASE, OURS, count_moves, fence
 from distllm.store.sql import DONE, FAILED, LEASED, PENDING, insert_row, one_of
-from distllm.store.submissions import FINISH
+from distllm.store.submissions import finish_jobs
 from distllm.store.tables import attempts, prompts, refusals, results, workers
 from distllm.store.tx import Tx, as_list
 
@@ -158,7 +158,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
             ended_jobs[each.sent.lease.job_id] = each.finished_at
     count_costs(tx, ends, fresh)
     for job_id, now in ended_jobs.items():
-        tx.run(FINISH, {"job": job_id, "now": now})
+        finish_jobs(tx, [job_id], now)
     return moved
 
 

@@ -271,25 +271,28 @@ _FILES = select(func.count()).select_from(job_documents).where(job_documents.c.j
 _SUBMIT = update(jobs).where(jobs.c.id == bindparam("job")).values(submitted_at=bindparam("now"))
 
 # A job ends with its last prompt: at once, if there is none to ask.
-FINISH = (
-    update(jobs)
-    .where(
-        jobs.c.id == bindparam("job"),
-        jobs.c.finished_at.is_(None),
-        jobs.c.submitted_at.is_not(None),
-        select(func.coalesce(func.sum(job_counters.c.pending + job_counters.c.leased), literal_column("0")))
-        .where(job_counters.c.job_id == bindparam("job"))
-        .scalar_subquery()
-        == literal_column("0"),
-    )
-    .values(finished_at=bindparam("now"))
+_IS_ENDING = (
+    jobs.c.id == bindparam("job"),
+    jobs.c.finished_at.is_(None),
+    jobs.c.submitted_at.is_not(None),
+    select(func.coalesce(func.sum(job_counters.c.pending + job_counters.c.leased), literal_column("0")))
+    .where(job_counters.c.job_id == bindparam("job"))
+    .scalar_subquery()
+    == literal_column("0"),
 )
+_ENDING = select(jobs.c.id).where(*_IS_ENDING).with_for_update(key_share=True)
+_FINISH = update(jobs).where(*_IS_ENDING).values(finished_at=bindparam("now"))
 
 
-def finish_jobs(tx: Tx, job_ids: Iterable[int], now: float) -> None:
-    """End those of some jobs that have nothing left to ask."""
+def finish_jobs(tx: Tx, job_ids: Iterable[int], now: float) -> int:
+    """End those of some jobs that have nothing left to ask; return how many."""
+    ended = 0
     for job_id in job_ids:
-        tx.run(FINISH, {"job": job_id, "now": now})
+        values = {"job": job_id, "now": now}
+        # Whoever retries has the job to itself: what it counts is seen only once that has been waited for.
+        if tx.value(_ENDING, values) is not None:
+            ended += tx.run(_FINISH, values)
+    return ended
 
 
 def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) -> bool:
@@ -323,7 +326,7 @@ def build_prompts(tx: Tx, job_id: int, now: float, digests: Iterable[str] = ()) 
     if end < tx.value(_FILES, {"job": job_id}):
         return False
     tx.run(_SUBMIT, {"job": job_id, "now": now})
-    tx.run(FINISH, {"job": job_id, "now": now})
+    finish_jobs(tx, [job_id], now)
     tx.announce()
     return True
 

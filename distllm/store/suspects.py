@@ -17,7 +17,7 @@ from distllm.store.claims import IS_DUE, claim_one
 from distllm.store.failures import fail_parents
 from distllm.store.leases import Group, count_moves
 from distllm.store.sql import FAILED, PENDING
-from distllm.store.submissions import FINISH
+from distllm.store.submissions import finish_jobs
 from distllm.store.tables import jobs, prompts, refusals
 from distllm.store.tx import Tx
 
@@ -87,5 +87,5 @@ def condemn(tx: Tx, now: float) -> int:
     for job_id, parent_id, part, parts in condemned:
         count_moves(tx, job_id, int(parent_id is not None), PromptState.PENDING, PromptState.FAILED, 1)
         fail_parents(tx, parent_id, part, parts, POISON, now)
-        tx.run(FINISH, {"job": job_id, "now": now})
+        finish_jobs(tx, [job_id], now)
     return len(condemned)

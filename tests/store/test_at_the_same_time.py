@@ -7,15 +7,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from sqlalchemy.util.concurrency import await_only
 
 from distllm.domain.models import Ask, Document, ErrorClass, Usage
 from distllm.domain.policy import Failed
 from distllm.store.claims import claim
 from distllm.store.control import cancel_some, request_cancel, retry_some
 from distllm.store.database import Database, open_database
+from distllm.store.leases import reclaim
+from distllm.store.postgres import PostgresWriter
+from distllm.store.results import settle
 from distllm.store.submissions import build_prompts, create_job, save_document
 from distllm.store.tx import Tx
-from tests.store.store_kit import HUGE, MODEL, NOW, PostgresStore, add_job, paper, reading, request
+from tests.store.store_kit import (
+    HUGE,
+    MODEL,
+    NOW,
+    PostgresStore,
+    add_job,
+    assert_consistent,
+    end,
+    paper,
+    reading,
+    request,
+)
 from tests.store.test_prune import fail_all
 
 PROGRAMS = 6
