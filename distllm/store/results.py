@@ -21,9 +21,13 @@ from distllm.store.tables import attempts, prompts, refusals, results, workers
 from distllm.store.tx import Tx, as_list
 
 # The newest lease ends its prompt, also when it was taken back meanwhile and not given again: a late answer
-# saves minutes. Where it is not found, a newer lease exists, or the prompt has ended, and the answer is stale.
-_OPEN = select(prompts.c.id, prompts.c.job_id, prompts.c.lease, prompts.c.state).where(
-    one_of(prompts.c.id, "prompts"), prompts.c.state.in_([LEASED, PENDING])
+# saves minutes. Where it is not found, a newer lease exists, or the prompt has ended, and the answer is stale. Nobody
+# moves it between this look and its end.
+_OPEN = (
+    select(prompts.c.id, prompts.c.job_id, prompts.c.lease, prompts.c.state)
+    .where(one_of(prompts.c.id, "prompts"), prompts.c.state.in_([LEASED, PENDING]))
+    .order_by(prompts.c.id)
+    .with_for_update(key_share=True)
 )
 _FINISH_PROMPT = update(prompts).where(*OURS).values(state=DONE, holder=None, finished_at=bindparam("now"), error=None)
 
