@@ -425,6 +425,10 @@ class Questions:
         try:
             return [dict(row) for row in await self._pool.fetch(text, *(values[name] for name in names))]
         except (*AWAY, asyncpg.PostgresError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The pool's own error, of a connection that cannot be given back, comes in place of the cancelling.
+                raise asyncio.CancelledError from error
             raise unreachable(self._url, error) from error
 
     async def changes(self) -> int:
