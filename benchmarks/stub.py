@@ -37,7 +37,7 @@ def main() -> None:
 
 def host(number: int) -> str:
     """One of the addresses of the loopback, from the usual one on."""
-    return f"127.{number >> 16}.{number >> 8 & 255}.{number % 256 + 1}"
+    return f"127.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
 
 
 async def _serve(site: "Site", port: int, hosts: int) -> None:

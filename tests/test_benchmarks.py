@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from benchmarks import dispatch, read_once, restart
+from benchmarks import dispatch, read_once, restart, several
 from benchmarks.fleet import __main__ as fleet
 from benchmarks.fleet.cases import POLICIES, Case, run
+from benchmarks.fleet.cluster import Cluster, Costs, lines, measured
 from benchmarks.fleet.least import least
 from benchmarks.fleet.servers import Request, Server
 from benchmarks.fleet.work import QUESTION, Task, Trouble
@@ -66,7 +68,7 @@ def test_the_bound_is_what_two_servers_need_at_the_rates_of_the_better_one() -> 
     assert run.strictest_bound(fewest=800) == (800 / 400 + 100 / 50) / 2
 
 
-@pytest.mark.parametrize("program", [dispatch, fleet, read_once, restart])
+@pytest.mark.parametrize("program", [dispatch, fleet, read_once, restart, several])
 def test_every_benchmark_explains_itself(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +106,22 @@ def test_the_least_is_all_work_over_all_speed() -> None:
     assert least(servers, tasks, [Trouble(1, "die", 0.0, 9.0)], 100.0) == pytest.approx(450.0, rel=1e-3)
     assert least(servers, tasks, [Trouble(1, "late", 0.0, 1.0)], 100.0) == pytest.approx(650 / 3, rel=1e-3)
     assert least(servers, tasks, [Trouble(1, "slow", 0.0, 9.0)], 100.0) == pytest.approx(450 / (1 + 2 / 3), rel=1e-3)
+
+
+def test_a_cluster_stops_at_what_is_full_first() -> None:
+    costs = Costs(0.01, 0.0, 0.001, 0.0, 0.01, 0.0, 0.0)
+    # Ten milliseconds of one core for each prompt; then one of eight cores.
+    assert Cluster(100, 2, 8).most(costs) == pytest.approx(160, abs=0.1)
+    assert Cluster(100, 2, 8).first(costs, 160)[0] == "coordinators"
+    assert Cluster(100, 1000, 8).most(costs) == pytest.approx(6400, abs=0.1)
+    assert Cluster(100, 1000, 8).first(costs, 6400)[0] == "server"
+    # A disk that takes ten milliseconds: what ends while a transaction lasts goes with the next one.
+    slow = replace(costs, prompt=0.0, server_prompt=0.0, fsync=0.01)
+    assert Cluster(1, 1, 8).shares(slow, 50)["commits"] == pytest.approx(0.5)
+    assert Cluster(1, 1, 8).shares(slow, 1000)["commits"] == pytest.approx(1.0)
+    # Workers that are looked at are a burden without any answer.
+    assert Cluster(100, 1, 8).most(replace(costs, worker=0.01)) < 0.01
+    assert len(list(lines(1000, 4, measured()))) > 10
 
 
 def test_a_made_up_server_reads_a_paper_once_and_shares_itself_between_its_slots() -> None:

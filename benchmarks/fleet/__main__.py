@@ -3,6 +3,7 @@
     uv run python -m benchmarks.fleet                      # eight workers, half a minute
     uv run python -m benchmarks.fleet --table              # from 2 to 1,000 workers, up to a million prompts; minutes
     uv run python -m benchmarks.fleet --workers 32 --papers 800 --rates recorded --troubles --slots 4 --gain 0.12
+    uv run python -m benchmarks.fleet --cluster --workers 1000          # what several coordinators can keep up with
 
 Papers are 4,000 to 40,000 tokens long (log-normal), with five prompts each. Workers are 1 to 10 times as fast as the
 slowest (log-uniform: 100 tokens read and 5 written a second for each unit of speed), or real machines, as recorded in
@@ -20,6 +21,9 @@ is written, nor how fast a worker is before it has answered.
 database and the clock are made up. With `--troubles` half of the workers have one: they die, hang, slow down to a third
 or join late. The simple policies know at once who is up; distllm has to find out. The least is all work spread over all
 the speed that there is at the time, with each paper read once and cut wherever that helps.
+
+`--cluster` simulates nothing: it calculates from measured costs where several coordinators of one PostgreSQL server
+stop scaling, and why (see `cluster.py` for what it takes for granted).
 """
 
 import argparse
@@ -32,6 +36,7 @@ from itertools import product, repeat
 from statistics import median
 
 from benchmarks.fleet.cases import POLICIES, Case, run, table, usual
+from benchmarks.fleet.cluster import lines, measured
 
 CACHES = {"last": 0, "none": None}
 
@@ -59,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="benchmarks.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="all sizes")
-    parser.add_argument("--workers", type=int, help="one case of your own: how many workers (8)")
+    parser.add_argument("--cluster", action="store_true", help="several coordinators, and their PostgreSQL server")
+    parser.add_argument("--server-cores", type=int, default=4, help="of --cluster (4)")
+    parser.add_argument("--workers", type=int, help="one case of your own: how many workers (8; of --cluster 1000)")
     parser.add_argument("--papers", type=int, help="one case of your own: how many papers (200)")
     parser.add_argument("--prompts", type=int, default=5, help="prompts about each paper (5)")
     parser.add_argument("--spread", type=float, default=10.0, help="the fastest is so many times the slowest (10)")
@@ -78,11 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--policies: no such policy: {', '.join(strange)}; there are {', '.join(POLICIES)}")
     if given.cache not in CACHES and not given.cache.isdecimal():
         parser.error(f"--cache: {given.cache!r} is neither none nor last nor a number")
-    for name in ("workers", "papers", "prompts", "slots", "seeds", "jobs"):
+    for name in ("workers", "papers", "prompts", "slots", "seeds", "jobs", "server_cores"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
-            parser.error(f"--{name} must be 1 or more")
+            parser.error(f"--{name.replace('_', '-')} must be 1 or more")
     if given.spread < 1:
         parser.error("--spread must be 1 or more")
+    if given.cluster:
+        print("\n".join(lines(given.workers or 1000, given.server_cores, measured())))
+        return
     if given.table:
         cases = list(table(given.seeds))
     elif given.workers is None and given.papers is None:
