@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
+UNDO_SECONDS = 2.0
+"""How long the server is given to confirm that what was broken off is undone."""
+
 TRIES = 10
 """How often a transaction begins anew that another one was in the way of."""
 
@@ -371,7 +374,9 @@ class PostgresWriter:
 
     async def _undo(self, connection: "asyncpg.Connection") -> None:
         try:
-            await connection.execute("ROLLBACK")
+            # A server that has fallen silent does not answer that either; it undoes by itself what is cut off.
+            async with asyncio.timeout(UNDO_SECONDS):
+                await connection.execute("ROLLBACK")
         except (*AWAY, asyncpg.PostgresError, asyncio.CancelledError):
             self._drop()
 
@@ -423,7 +428,12 @@ class Questions:
         """All rows of a statement, each a dict by column name; StoreError if the server does not give them."""
         text, names = _question(statement)
         try:
-            return [dict(row) for row in await self._pool.fetch(text, *(values[name] for name in names))]
+            connection = await self._pool.acquire()
+            try:
+                return [dict(row) for row in await connection.fetch(text, *(values[name] for name in names))]
+            finally:
+                # What was cut off waits here for the server to say so.
+                await self._pool.release(connection, timeout=UNDO_SECONDS)
         except (*AWAY, asyncpg.PostgresError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
