@@ -131,7 +131,7 @@ class Coordinator:
         try:
             return heart.id if await self._coordinate(heart, wanted) else None
         except StoreError as error:
-            if old is None or not error.passing:
+            if not error.passing:
                 raise
             return heart.id
         finally:
