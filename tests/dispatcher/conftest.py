@@ -2,16 +2,15 @@
 
 import asyncio
 import hashlib
-import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from distllm.balancer.policies import Affinity, Policy
 from distllm.dispatcher.coordinator import Coordinator
@@ -23,12 +22,16 @@ from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
 from distllm.store.database import Database, open_database
 from distllm.store.readings import NewReading
-from distllm.store.sqlite import Writer
 from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.store.tx import Tx
 from distllm.workers import make_worker
 from distllm.workers.session import open_session
 from tests.fakes.server import FakeServer
+from tests.store import store_kit
+from tests.store.conftest import emptied, path, postgres_store, sqlite_store
+from tests.store.store_kit import PostgresStore, SqliteStore, Store
+
+__all__ = ["emptied", "path", "postgres_store", "sqlite_store"]
 
 MODEL = "fake-model"
 
@@ -65,9 +68,9 @@ async def store_job(
         files=[(f"paper{i}.txt", f"/papers/paper{i}.txt", 0.0) for i in range(len(papers))],
     )
     job_id = await database.write(lambda tx: create_job(tx, job, 1.0))
-    for ordinal, text in enumerate(papers):
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        document = Document(digest, text, None, None, None)
+    for ordinal, words in enumerate(papers):
+        digest = hashlib.sha256(words.encode()).hexdigest()
+        document = Document(digest, words, None, None, None)
         await database.write(lambda tx, o=ordinal, d=document: save_document(tx, job_id, o, d, reading, 1.0))
     while not await database.write(lambda tx: build_prompts(tx, job_id, 2.0)):
         pass
@@ -76,21 +79,19 @@ async def store_job(
 
 @dataclass
 class Bench:
-    """A database and what was told while coordinators worked it."""
+    """A database, what was told while coordinators worked it, and the same database as another program has it."""
 
     database: Database
+    store: Store
     events: list[Event] = field(default_factory=list)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database in SQL."""
-        with closing(sqlite3.connect(self.database.place)) as connection:
-            return connection.execute(statement, values).fetchall()
+        return self.store.rows(statement, *values)
 
-    @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """Change the database by hand; committed at the end."""
-        with closing(sqlite3.connect(self.database.place)) as connection, connection:
-            yield connection
+    async def change(self, statement: str, **values: Any) -> None:
+        """Change the database by hand."""
+        await self.database.write(lambda tx: tx.run(text(statement), values))
 
     @asynccontextmanager
     async def coordinator(
@@ -132,9 +133,8 @@ class Bench:
 
     async def elsewhere(self, transaction: Callable[[Tx], object]) -> None:
         """Run a transaction as another process would, on a connection of its own."""
-        writer = Writer(self.database.place)
-        await writer.run(transaction)
-        await writer.close()
+        async with open_database(self.database.place) as database:
+            await database.write(transaction)
 
     async def work(self, *servers: FakeServer, seconds: float = 20.0, **settings: Any) -> None:
         """Work until every job has ended."""
@@ -146,15 +146,10 @@ class Bench:
         return [event.text for event in self.events if isinstance(event, Noticed)]
 
     def assert_consistent(self) -> None:
-        """Counters agree with rows, each done prompt has one result, and no lease is left."""
-        states = ("pending", "leased", "done", "failed", "cancelled")
-        counted = self.rows(f"SELECT {', '.join(f'sum({state})' for state in states)} FROM job_counters")[0]
-        found = dict(self.rows("SELECT state, count(*) FROM prompts GROUP BY state"))
-        assert counted == tuple(found.get(state, 0) for state in states)
-        assert "leased" not in found
-        assert self.rows("SELECT count(*) FROM results") == [(found.get("done", 0),)]
-        assert self.rows("SELECT count(*) FROM attempts WHERE outcome IS NULL")[0][0] == 0
-        assert self.rows("PRAGMA integrity_check") == [("ok",)]
+        """What is true between any two transactions, and no lease is left."""
+        store_kit.assert_consistent(self.store)
+        assert self.rows("SELECT id FROM prompts WHERE state = 'leased'") == []
+        assert self.rows("SELECT id FROM attempts WHERE outcome IS NULL") == []
 
 
 def _spec(name: str, server: FakeServer, context_length: int | None) -> WorkerSpec:
@@ -163,7 +158,21 @@ def _spec(name: str, server: FakeServer, context_length: int | None) -> WorkerSp
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    """A new database."""
-    async with open_database(tmp_path / "bench.db") as database:
-        yield Bench(database)
+async def sqlite_bench(sqlite_store: SqliteStore) -> AsyncIterator[Bench]:
+    """A new database in a file."""
+    async with open_database(sqlite_store.place) as database:
+        yield Bench(database, sqlite_store)
+
+
+@pytest.fixture
+async def postgres_bench(postgres_store: PostgresStore) -> AsyncIterator[Bench]:
+    """An empty database on PostgreSQL."""
+    async with open_database(postgres_store.place) as database:
+        yield Bench(database, postgres_store)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """A new database on each engine."""
+    opened: Bench = request.getfixturevalue(f"{request.param}_bench")
+    return opened

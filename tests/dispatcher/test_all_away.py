@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 from distllm.domain.clock import Clock
 from distllm.store.database import open_database
@@ -10,18 +9,19 @@ from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.dispatcher.movable import MovableLoop, run_movable
 from tests.fakes.behaviour import GOOD, Behaviour
 from tests.fakes.server import FakeServer
+from tests.store.store_kit import SqliteStore
 
 HOUR = 3600.0
 SILENT = Behaviour(headers_after=10 * HOUR)
 
 
-def test_all_workers_gone_for_an_hour_cost_no_prompt_anything(tmp_path: Path) -> None:
+def test_all_workers_gone_for_an_hour_cost_no_prompt_anything(sqlite_store: SqliteStore) -> None:
     async def story(loop: MovableLoop) -> None:
         began, started = time.time(), loop.time()
         clock = Clock(now=lambda: began + loop.time() - started, ticks=loop.time)
         one, two = FakeServer(), FakeServer()
-        async with open_database(tmp_path / "d.db") as database, one, two:
-            bench = Bench(database)
+        async with open_database(sqlite_store.place) as database, one, two:
+            bench = Bench(database, sqlite_store)
             await store_job(database, [paper(n) for n in range(10)], ["What?"])
             # Each has answered once; of its second answer no byte had come when it went.
             for server in (one, two):

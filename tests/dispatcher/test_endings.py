@@ -29,7 +29,10 @@ async def test_what_ends_without_its_marker_or_with_an_error_is_no_answer(bench:
             server.behave(bad, GOOD)
         await bench.work(server, max_retries=len(BAD))
         assert len(server.requests) == len(questions) + len(BAD)
-    assert bench.rows("SELECT outcome, count(*) FROM attempts GROUP BY 1") == [("broken", len(BAD)), ("done", 10)]
+    assert bench.rows("SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1") == [
+        ("broken", len(BAD)),
+        ("done", 10),
+    ]
     assert sorted(bench.rows("SELECT prompt, answer FROM answers")) == [
         (f"q{n}", f"Answer to: {question}") for n, question in enumerate(questions)
     ]

@@ -35,8 +35,7 @@ async def knows(bench: Bench, server: FakeServer, rates: Rates) -> int:
         return worker
 
     worker = await bench.database.write(earlier)
-    with bench.changing() as connection:
-        connection.execute("UPDATE workers SET succeeded = 10, completion_tokens = 120 WHERE id = ?", (worker,))
+    await bench.change("UPDATE workers SET succeeded = 10, completion_tokens = 120 WHERE id = :worker", worker=worker)
     return worker
 
 
@@ -264,8 +263,7 @@ async def test_what_has_failed_or_been_lost_before_is_asked_of_one_worker_alone(
         await knows(bench, slow, SLOW)
         await knows(bench, fast, FAST)
         await store_job(bench.database, [paper(0)], ["What?"])
-        with bench.changing() as connection:
-            connection.execute(f"UPDATE prompts SET {what} = 1")
+        await bench.change(f"UPDATE prompts SET {what} = 1")
         fast.probe_status = ILL
         async with bench.coordinator(slow, fast) as coordinator:
             run = asyncio.create_task(coordinator.run(lambda _: True))
@@ -284,8 +282,7 @@ async def test_nothing_more_is_sent_for_a_paused_job(bench: Bench) -> None:
     async with working(bench, slow, fast, comes_up=False):
         # Another job is not due yet, so that the run goes on.
         await store_job(bench.database, [paper(1)], ["How?"], name="later")
-        with bench.changing() as connection:
-            connection.execute("UPDATE prompts SET available_at = ? WHERE job_id = 2", (time.time() + 300,))
+        await bench.change("UPDATE prompts SET available_at = :due WHERE job_id = 2", due=time.time() + 300)
         await bench.elsewhere(lambda tx: pause(tx, 1, 5.0))
         await slow.until(probed(slow, 6))
         fast.probe_status = WELL
@@ -334,8 +331,7 @@ async def test_what_is_asked_alone_is_taken_from_its_worker_by_no_faster_one(ben
         await knows(bench, slow, SLOW)
         await knows(bench, fast, FAST)
         await store_job(bench.database, [paper(0)], ["What?"])
-        with bench.changing() as connection:
-            connection.execute("UPDATE prompts SET losses = 3")
+        await bench.change("UPDATE prompts SET losses = 3")
         async with bench.coordinator(slow, fast) as coordinator:
             await ends(asyncio.create_task(coordinator.run(lambda _: True)))
     assert attempts(bench) == [(1, "done")]

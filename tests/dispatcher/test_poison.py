@@ -45,13 +45,14 @@ class Fragile:
         await server.start()
 
 
-def suspect(bench: Bench, name: str) -> None:
+async def suspect(bench: Bench, name: str) -> None:
     """Make a paper's prompts ones that were in flight at the last deaths."""
-    with bench.changing() as connection:
-        connection.execute(
-            "UPDATE prompts SET losses = ? WHERE document_id IN (SELECT document_id FROM job_documents WHERE name = ?)",
-            (LOSSES_TO_SUSPECT, name),
-        )
+    await bench.change(
+        "UPDATE prompts SET losses = :losses WHERE document_id IN"
+        " (SELECT document_id FROM job_documents WHERE name = :name)",
+        losses=LOSSES_TO_SUSPECT,
+        name=name,
+    )
 
 
 @contextmanager
@@ -73,7 +74,7 @@ async def test_a_prompt_that_brings_its_servers_down_fails_and_no_other_does(ben
     fragile = Fragile()
     async with fragile.server(slots=4, seconds_per_token=0.01) as one, fragile.server(slots=2) as two:
         await bench.work(one, two, seconds=60, health_check_interval=0.1, max_retries=1)
-    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1") == [("done", 11), ("failed", 1)]
+    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1 ORDER BY 1") == [("done", 11), ("failed", 1)]
     [(document, attempts, error)] = bench.rows("SELECT document, attempts, error FROM failures")
     assert document == "paper3.txt"
     # A server that restarts may cut the connection of a request that never arrives: an attempt more, each time.
@@ -94,7 +95,7 @@ async def test_a_prompt_that_crashes_whoever_takes_it_closes_no_worker_to_the_ot
         await coordinator.run(lambda _: True)
         # It was tried on both, so that none of them alone can be to blame.
         assert all(any(seen.behaviour is CRASHED for seen in server.requests) for server in (one, two))
-    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1") == [("done", 7), ("failed", 1)]
+    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1 ORDER BY 1") == [("done", 7), ("failed", 1)]
     assert bench.rows("SELECT document, attempts FROM failures") == [
         ("paper3.txt", LOSSES_TO_SUSPECT + DEATHS_TO_CONDEMN)
     ]
@@ -104,7 +105,7 @@ async def test_a_prompt_that_crashes_whoever_takes_it_closes_no_worker_to_the_ot
 
 async def test_an_innocent_suspect_is_answered_with_nothing_else_in_flight(bench: Bench) -> None:
     await store_job(bench.database, [paper(n) for n in range(10)], ["What?", "How?"])
-    suspect(bench, "paper3.txt")
+    await suspect(bench, "paper3.txt")
     async with FakeServer(slots=4, seconds_per_token=0.005) as server:
         with never_together(server, POISON) as company:
             await bench.work(server)
@@ -116,7 +117,7 @@ async def test_an_innocent_suspect_is_answered_with_nothing_else_in_flight(bench
 
 async def test_who_refuses_a_suspect_in_words_has_not_gone_down_with_it(bench: Bench) -> None:
     await store_job(bench.database, [paper(3)], ["What?"])
-    suspect(bench, "paper0.txt")
+    await suspect(bench, "paper0.txt")
     async with FakeServer() as server:
         server.behave(*[RESET] * (DEATHS_TO_CONDEMN - 1), EMPTY, RESET)
         await bench.work(server, max_retries=1)
@@ -127,20 +128,18 @@ async def test_who_refuses_a_suspect_in_words_has_not_gone_down_with_it(bench: B
 async def test_a_suspect_that_nobody_can_take_keeps_the_others_from_nothing(bench: Bench) -> None:
     await store_job(bench.database, [paper(n) for n in range(4)], ["What?"], model="elsewhere")
     await store_job(bench.database, [paper(n) for n in range(4)], ["How?"])
-    suspect(bench, "paper1.txt")
-    with bench.changing() as connection:
-        connection.execute("UPDATE prompts SET losses = 0 WHERE job_id = 2")
+    await suspect(bench, "paper1.txt")
+    await bench.change("UPDATE prompts SET losses = 0 WHERE job_id = 2")
     async with FakeServer(slots=2) as server, bench.coordinator(server) as coordinator, asyncio.timeout(20):
         await coordinator.run(lambda job: job == 2)
-    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1") == [("done", 4), ("pending", 4)]
+    assert bench.rows("SELECT state, count(*) FROM prompts GROUP BY 1 ORDER BY 1") == [("done", 4), ("pending", 4)]
 
 
 async def test_a_suspect_of_a_paused_job_waits_and_keeps_the_others_from_nothing(bench: Bench) -> None:
     job = await store_job(bench.database, [paper(1)], ["What?"])
     await store_job(bench.database, [paper(2)], ["How?"])
-    suspect(bench, "paper0.txt")
-    with bench.changing() as connection:
-        connection.execute("UPDATE prompts SET losses = 0 WHERE job_id = 2")
+    await suspect(bench, "paper0.txt")
+    await bench.change("UPDATE prompts SET losses = 0 WHERE job_id = 2")
     await bench.database.write(lambda tx: pause(tx, job, 3.0))
     async with FakeServer() as server, bench.coordinator(server) as coordinator, asyncio.timeout(20):
         await coordinator.run(lambda job: job == 2)

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from distllm.domain.events import Noticed
-from distllm.domain.places import PostgresUrl
 from distllm.store.database import open_database
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.behaviour import CRASHED
 from tests.fakes.server import FakeServer
+from tests.store.store_kit import PostgresStore
 
 QUESTIONS = ("What is new?", "What is old?")
 
@@ -23,12 +23,12 @@ QUESTIONS = ("What is new?", "What is old?")
 class Cluster:
     """A database on a server, and the coordinators that work it, each as in a process of its own."""
 
-    url: str
+    store: PostgresStore
     benches: list[Bench] = field(default_factory=list)
 
     async def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database in SQL."""
-        connection = await asyncpg.connect(self.url)
+        connection = await asyncpg.connect(self.store.place.secret)
         try:
             return [tuple(row) for row in await connection.fetch(statement, *values)]
         finally:
@@ -36,7 +36,7 @@ class Cluster:
 
     async def add_job(self, papers: int, first: int = 0) -> int:
         """A job about so many papers that nobody has asked about before."""
-        async with open_database(PostgresUrl(self.url)) as database:
+        async with open_database(self.store.place) as database:
             return await store_job(database, [paper(first + each) for each in range(papers)], QUESTIONS)
 
     @asynccontextmanager
@@ -44,8 +44,8 @@ class Cluster:
         self, *servers: FakeServer, wanted: Callable[[int], bool] | None = lambda _: True, **settings: Any
     ) -> AsyncIterator["asyncio.Task[None]"]:
         """One more coordinator at work; it is told to stop at the end of the block, and has 20 s for that."""
-        async with open_database(PostgresUrl(self.url)) as database:
-            bench = Bench(database)
+        async with open_database(self.store.place) as database:
+            bench = Bench(database, self.store)
             self.benches.append(bench)
             async with bench.coordinator(*servers, **settings) as coordinator:
                 task = asyncio.create_task(coordinator.run(wanted))
@@ -65,7 +65,7 @@ class Cluster:
 
     async def assert_done(self, prompts: int) -> None:
         """Each prompt is done and has one result, and nobody holds anything."""
-        assert await self.rows("SELECT state, count(*) FROM prompts GROUP BY state") == [("done", prompts)]
+        assert await self.rows("SELECT state, count(*) FROM prompts GROUP BY state ORDER BY 1") == [("done", prompts)]
         assert await self.rows("SELECT count(*) FROM results") == [(prompts,)]
         assert await self.rows("SELECT sum(done), sum(pending), sum(leased) FROM job_counters") == [(prompts, 0, 0)]
         assert await self.rows("SELECT 1 FROM jobs WHERE finished_at IS NULL") == []
@@ -77,8 +77,8 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(postgres_url: str) -> Cluster:
-    return Cluster(postgres_url)
+def cluster(postgres_store: PostgresStore) -> Cluster:
+    return Cluster(postgres_store)
 
 
 def asked(*servers: FakeServer) -> int:

@@ -1,10 +1,7 @@
 """How long a call may take: to its first token, between chunks, and in all. The clock is moved, not waited for."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.dispatcher.movable import MovableLoop, run_movable
 from tests.fakes.behaviour import HANGS, STALLS, Behaviour, Ending
 from tests.fakes.server import FakeServer
+from tests.store.store_kit import SqliteStore
 
 LONG_PAPER = "words " * 29_800
 """About 40,000 tokens by the estimate."""
@@ -22,12 +20,12 @@ LONG_PAPER = "words " * 29_800
 Steps = Callable[[MovableLoop, FakeServer], Awaitable[None]]
 
 
-def work(tmp_path: Path, text: str, server: FakeServer, steps: Steps, **settings: Any) -> list[tuple[Any, ...]]:
+def work(store: SqliteStore, text: str, server: FakeServer, steps: Steps, **settings: Any) -> list[tuple[Any, ...]]:
     """Work one prompt about `text` while `steps` move the clock; return (outcome, error) of its attempts."""
 
     async def story(loop: MovableLoop) -> None:
-        async with open_database(tmp_path / "d.db") as database, server:
-            bench = Bench(database)
+        async with open_database(store.place) as database, server:
+            bench = Bench(database, store)
             await store_job(database, [text], ["What?"], max_tokens=settings.pop("max_tokens", 50))
             running = bench.coordinator(server, health_check_interval=1e9, clock=Clock(ticks=loop.time), **settings)
             async with running as coordinator:
@@ -37,8 +35,7 @@ def work(tmp_path: Path, text: str, server: FakeServer, steps: Steps, **settings
                 await finished(run)
 
     run_movable(story)
-    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
-        return connection.execute("SELECT outcome, error FROM attempts ORDER BY id").fetchall()
+    return store.rows("SELECT outcome, error FROM attempts ORDER BY id")
 
 
 async def within(server: FakeServer, met: Callable[[], bool], turns: int = 20) -> None:
@@ -71,7 +68,9 @@ async def holds(met: Callable[[], object]) -> None:
     [Behaviour(headers_after=400.0), Behaviour(first_token_after=400.0), Behaviour(first_token_after=400.0, pings=3)],
     ids=["no headers", "headers and no token", "comments and no token"],
 )
-def test_a_paper_of_40_000_tokens_may_be_read_in_silence_for_400_seconds(tmp_path: Path, silence: Behaviour) -> None:
+def test_a_paper_of_40_000_tokens_may_be_read_in_silence_for_400_seconds(
+    sqlite_store: SqliteStore, silence: Behaviour
+) -> None:
     server = FakeServer(context=200_000)
     server.behave(silence)
 
@@ -81,15 +80,14 @@ def test_a_paper_of_40_000_tokens_may_be_read_in_silence_for_400_seconds(tmp_pat
             loop.advance(100.5)
             await asyncio.sleep(0.05)
 
-    assert work(tmp_path, LONG_PAPER, server, steps, request_timeout=300.0, max_retries=0) == [("done", None)]
+    assert work(sqlite_store, LONG_PAPER, server, steps, request_timeout=300.0, max_retries=0) == [("done", None)]
     assert len(server.requests) == 1
-    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
-        assert connection.execute("SELECT attempts, seconds >= 400 FROM answers").fetchall() == [(1, 1)]
-        [(tokens,)] = connection.execute("SELECT sent_tokens FROM attempts").fetchall()
+    assert sqlite_store.rows("SELECT attempts, seconds >= 400 FROM answers") == [(1, 1)]
+    [(tokens,)] = sqlite_store.rows("SELECT sent_tokens FROM attempts")
     assert 38_000 <= tokens <= 44_000
 
 
-def test_silence_beyond_the_limit_of_its_tokens_costs_a_retry(tmp_path: Path) -> None:
+def test_silence_beyond_the_limit_of_its_tokens_costs_a_retry(sqlite_store: SqliteStore) -> None:
     server = FakeServer(context=200_000)
     server.behave(HANGS)
 
@@ -101,13 +99,13 @@ def test_silence_beyond_the_limit_of_its_tokens_costs_a_retry(tmp_path: Path) ->
         loop.advance(400.0)
         await within(server, lambda: len(server.requests) == 2)
 
-    found = work(tmp_path, LONG_PAPER, server, steps, request_timeout=300.0, max_retries=1)
+    found = work(sqlite_store, LONG_PAPER, server, steps, request_timeout=300.0, max_retries=1)
     assert [outcome for outcome, _ in found] == ["broken", "done"]
     assert found[0][1].split(": ", 1)[1].startswith("no token within 11")
 
 
 @pytest.mark.parametrize("seconds", [30.0, 300.0])
-def test_a_short_prompt_has_the_configured_time_to_its_first_token(tmp_path: Path, seconds: float) -> None:
+def test_a_short_prompt_has_the_configured_time_to_its_first_token(sqlite_store: SqliteStore, seconds: float) -> None:
     server = FakeServer()
     server.behave(HANGS)
 
@@ -117,11 +115,11 @@ def test_a_short_prompt_has_the_configured_time_to_its_first_token(tmp_path: Pat
         assert len(server.requests) == 1
         loop.advance(20.0)
 
-    found = work(tmp_path, paper(0), server, steps, request_timeout=seconds, max_retries=1)
+    found = work(sqlite_store, paper(0), server, steps, request_timeout=seconds, max_retries=1)
     assert [outcome for outcome, _ in found] == ["broken", "done"]
 
 
-def test_after_the_first_token_a_minute_of_silence_is_too_long(tmp_path: Path) -> None:
+def test_after_the_first_token_a_minute_of_silence_is_too_long(sqlite_store: SqliteStore) -> None:
     server = FakeServer()
     server.behave(STALLS)
 
@@ -132,12 +130,12 @@ def test_after_the_first_token_a_minute_of_silence_is_too_long(tmp_path: Path) -
         assert len(server.requests) == 1
         loop.advance(11.0)
 
-    found = work(tmp_path, paper(0), server, steps, request_timeout=300.0, max_retries=1)
+    found = work(sqlite_store, paper(0), server, steps, request_timeout=300.0, max_retries=1)
     assert [outcome for outcome, _ in found] == ["broken", "done"]
     assert "silent for 60 s" in found[0][1]
 
 
-def test_a_slow_drip_ends_at_the_limit_of_the_whole(tmp_path: Path) -> None:
+def test_a_slow_drip_ends_at_the_limit_of_the_whole(sqlite_store: SqliteStore) -> None:
     server = FakeServer()
     server.behave(Behaviour(per_token=50.0, ending=Ending.ENDLESS))
 
@@ -152,6 +150,6 @@ def test_a_slow_drip_ends_at_the_limit_of_the_whole(tmp_path: Path) -> None:
                 return
         raise AssertionError("it drips for ever")
 
-    found = work(tmp_path, paper(0), server, steps, request_timeout=300.0, max_retries=1, max_tokens=50)
+    found = work(sqlite_store, paper(0), server, steps, request_timeout=300.0, max_retries=1, max_tokens=50)
     assert [outcome for outcome, _ in found] == ["broken", "done"]
     assert "no end of the answer within 5" in found[0][1]

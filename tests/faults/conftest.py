@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import DISTLLM, cli
-from tests.dispatcher.conftest import bench
+from tests.dispatcher.conftest import bench, postgres_bench, sqlite_bench
 from tests.required import require
+from tests.store.conftest import emptied, path, postgres_store, sqlite_store
 
-__all__ = ["bench", "cli"]
+__all__ = ["bench", "cli", "emptied", "path", "postgres_bench", "postgres_store", "sqlite_bench", "sqlite_store"]
 
 
 def succeeds(*command: str | Path) -> bool:
