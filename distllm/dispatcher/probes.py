@@ -39,6 +39,7 @@ class Probe:
         self._changed = changed
         self._clock = clock
         self._wait = SOONEST_SECONDS
+        self._told: tuple[bool, str | None] | None = None
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -69,8 +70,10 @@ class Probe:
         except StoreError as error:
             if not error.passing:
                 raise
-        if before is None or (before.healthy, before.error) != (health.healthy, health.error):
-            self._tell(WorkerChanged(self._station.worker.name, health.healthy, health.error))
+        # What was found while it was another's has been told to nobody here.
+        if self._told != (found := (health.healthy, health.error)):
+            self._told = found
+            self._tell(WorkerChanged(self._station.worker.name, *found))
         self._changed()
         return health
 

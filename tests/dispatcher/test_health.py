@@ -79,12 +79,13 @@ async def test_a_server_that_is_killed_and_comes_back_on_its_port_is_used_again_
         await server.until(lambda: len(server.requests) >= 3)
         await server.stop()
         async with asyncio.timeout(10):
-            while changes(bench, "w0") != [True, False]:  # noqa: ASYNC110 - a listener sets no event
+            while changes(bench, "w0")[-1:] != [False]:  # noqa: ASYNC110 - a listener sets no event
                 await asyncio.sleep(0.02)
         assert not run.done()
         await server.start()
         await run
-    assert changes(bench, "w0") == [True, False, True]
+    # Where there may be others, it may have gone before it was anybody's.
+    assert changes(bench, "w0")[-2:] == [False, True]
     # Only what it was answering when it was killed can have cost a retry.
     assert bench.rows("SELECT sum(failures) <= 1, count(*) FROM prompts WHERE state = 'done'") == [(1, 8)]
     bench.assert_consistent()
