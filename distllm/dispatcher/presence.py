@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence, Set
 
+from distllm.balancer.sharing import share_out
 from distllm.dispatcher.station import Station
 from distllm.dispatcher.turns import Turns
 from distllm.domain.clock import Clock
@@ -80,9 +81,8 @@ class Presence:
         cover = self._cover(began)
         # What is sent meanwhile must be covered whichever of the two renewals counts.
         self._covered_until = min(self._covered_until, began + cover)
-        beat = await self._heart.beat(
-            list(self._stations), [each.id for each in idle], cover if wanting or busy else 0.0
-        )
+        wanted = list(self._stations) if wanting else []
+        beat = await self._heart.beat(wanted, [each.id for each in idle], cover if wanting or busy else 0.0)
         self._beaten, self._covered_until = began, began + cover
         self._renewed.set()
         self._renewed = asyncio.Event()
@@ -121,15 +121,19 @@ class Presence:
                 self._turns.abort()
 
     async def _share(self, beat: Beat, *, wanting: bool) -> None:
-        held = [station for station in self._stations.values() if station.id in beat.ours]
         if not wanting:
             return
-        # Those with the least to end are given back first.
-        held.sort(key=lambda station: (station.leaving, -sum(1 for _ in station.leases())))
-        for place, station in enumerate(held):
-            station.ours, station.leaving = True, place >= beat.share
-        if len(held) < beat.share and beat.free:
-            await self._adopt(await self._heart.take(beat.free, beat.share - len(held)))
+        share = set(share_out(beat.wanted, beat.owners, self._heart.id, self._least_to_end))
+        for worker_id in beat.ours & self._stations.keys():
+            station = self._stations[worker_id]
+            station.ours, station.leaving = True, worker_id not in share
+        if free := share.intersection(beat.free):
+            await self._adopt(await self._heart.take(free))
+
+    def _least_to_end(self, worker_id: int) -> tuple[bool, int, int]:
+        """The order in which workers are given back."""
+        station = self._stations[worker_id]
+        return not station.leaving, sum(1 for _ in station.leases()), worker_id
 
     async def _adopt(self, taken: Set[int]) -> None:
         """Begin with workers that have been another's, or nobody's."""

@@ -1,7 +1,7 @@
 """What proves a coordinator alive to others that work the same database, and shares the workers among them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from distllm.store.tx import Tx
@@ -13,14 +13,16 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a renewal has found: the workers that are this coordinator's, and those that it may take.
+    """What a renewal has found: the workers that are this coordinator's, and those that it wants and are free.
 
-    `share` is how many each of the coordinators may have that want workers. `dead` if there is somebody to bury.
+    `owners` are the coordinators that have the workers, of all there are, None where one is free; `wanted` the workers
+    that each coordinator wants. `dead` if there is somebody to bury.
     """
 
     ours: frozenset[int]
     free: tuple[int, ...]
-    share: int
+    owners: Mapping[int, int | None]
+    wanted: Mapping[int, frozenset[int]]
     dead: bool
 
 
@@ -37,13 +39,13 @@ class Heart(ABC):
     async def beat(self, workers: Collection[int], idle: Collection[int], busy_seconds: float) -> Beat:
         """Renew; all requests that are in flight, or are sent until the next time, end within `busy_seconds`.
 
-        `workers` are those that this coordinator knows, and `idle` those that it gives back. With 0 `busy_seconds`
-        it wants no workers. Raises LostError if it is dead.
+        `workers` are those that this coordinator wants, and `idle` those that it gives back. Raises LostError if it is
+        dead.
         """
 
     @abstractmethod
-    async def take(self, workers: Collection[int], most: int) -> frozenset[int]:
-        """Make up to `most` of `workers` that are free this coordinator's; return these. Raises LostError."""
+    async def take(self, workers: Collection[int]) -> frozenset[int]:
+        """Make those of `workers` that are free this coordinator's; return these. Raises LostError."""
 
     @abstractmethod
     def bury(self, tx: Tx, now: float) -> int:

@@ -9,6 +9,7 @@ database's.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from distllm.store.leases import take_back
 from distllm.store.machines import is_gone, this_machine
 from distllm.store.postgres import AWAY, IDLE, ME, PostgresTx, connect, unreachable
 from distllm.store.suspects import condemn
-from distllm.store.tx import Tx
+from distllm.store.tx import Tx, as_list
 
 T = TypeVar("T")
 
@@ -55,22 +56,21 @@ UPDATE coordinators SET alive_until = {_NOW} + CAST(:alive AS double precision),
 _GIVE_BACK = text("""
 UPDATE workers SET coordinator_id = NULL WHERE coordinator_id = :me AND id = ANY(CAST(:idle AS bigint[]))
 """)
-_WANTING = text(f"""
-SELECT count(*) FROM coordinators WHERE ended_at IS NULL AND alive_until > {_NOW} AND busy_until > {_NOW}
+# Rarely: a list of many workers is too long to be written with each renewal.
+_WANT = text("UPDATE coordinators SET wants = :wants WHERE id = :me")
+_WANTED = text(f"""
+SELECT id, wants FROM coordinators WHERE ended_at IS NULL AND alive_until > {_NOW} AND wants <> '[]'
 """)
 # Whose it was has ended, and so have all its requests.
 _FREE = f"""
 (w.coordinator_id IS NULL OR EXISTS
  (SELECT 1 FROM coordinators c WHERE c.id = w.coordinator_id AND c.ended_at IS NOT NULL AND c.busy_until <= {_NOW}))
 """
-_WORKERS = text(f"""
-SELECT w.id, coalesce(w.coordinator_id = CAST(:me AS bigint), false), {_FREE}
-  FROM workers w WHERE w.id = ANY(CAST(:workers AS bigint[])) ORDER BY w.id
-""")
+_OWNERS = text(f"SELECT w.id, CASE WHEN {_FREE} THEN NULL ELSE w.coordinator_id END FROM workers w")
 _TAKE = text(f"""
 UPDATE workers SET coordinator_id = CAST(:me AS bigint)
  WHERE id IN (SELECT w.id FROM workers w WHERE w.id = ANY(CAST(:workers AS bigint[])) AND {_FREE}
-               ORDER BY w.id LIMIT :most FOR UPDATE OF w SKIP LOCKED)
+               ORDER BY w.id FOR UPDATE OF w SKIP LOCKED)
 RETURNING id
 """)
 # Those who are late, and those who have ended without a proof that their requests have.
@@ -100,6 +100,7 @@ class PostgresHeart(Heart):
         self._url = url
         self._connection = connection
         self._turn = asyncio.Lock()
+        self._wants: frozenset[int] = frozenset()
 
     def hear_loss(self, hear: Callable[[], object]) -> None:
         """Have `hear` called at the moment when the connection is lost."""
@@ -107,17 +108,15 @@ class PostgresHeart(Heart):
 
     async def beat(self, workers: Collection[int], idle: Collection[int], busy_seconds: float) -> Beat:
         """Renew, give the `idle` workers back, and look around."""
-        values = {
-            **self._values,
-            "workers": list(workers),
-            "idle": list(idle),
-            "busy": busy_seconds,
-        }
-        return await self._transact(lambda tx: _beat(tx, values))
+        values = {**self._values, "idle": list(idle), "busy": busy_seconds}
+        wants = frozenset(workers)
+        beat = await self._transact(lambda tx: _beat(tx, values, wants, known=wants == self._wants))
+        self._wants = wants
+        return beat
 
-    async def take(self, workers: Collection[int], most: int) -> frozenset[int]:
-        """Make up to `most` of `workers` that are free this coordinator's; return these."""
-        values = {"me": self.id, "workers": list(workers), "most": most}
+    async def take(self, workers: Collection[int]) -> frozenset[int]:
+        """Make those of `workers` that are free this coordinator's; return these."""
+        values = {"me": self.id, "workers": list(workers)}
         return await self._transact(lambda tx: frozenset(worker for (worker,) in tx.rows(_TAKE, values)))
 
     def bury(self, tx: Tx, now: float) -> int:
@@ -152,16 +151,19 @@ class PostgresHeart(Heart):
             raise LostError(str(unreachable(self._url, error))) from error
 
 
-def _beat(tx: Tx, values: dict[str, Any]) -> Beat:
+def _beat(tx: Tx, values: dict[str, Any], wants: frozenset[int], *, known: bool) -> Beat:
     if not tx.run(_RENEW, values):
         raise LostError("others have taken this coordinator for dead: it did not renew its row in time")
     tx.run(_GIVE_BACK, values)
-    wanting = max(1, tx.value(_WANTING, {}))
-    found = tx.rows(_WORKERS, values)
+    if not known:
+        tx.run(_WANT, values | {"wants": as_list(sorted(wants))})
+    wanted = {each: frozenset[int](json.loads(listed)) for each, listed in tx.rows(_WANTED, {})}
+    owners: dict[int, int | None] = dict(tx.rows(_OWNERS, {}))
     return Beat(
-        frozenset(worker for worker, ours, _ in found if ours),
-        tuple(worker for worker, _, free in found if free),
-        -(-len(found) // wanting),
+        frozenset(worker for worker, owner in owners.items() if owner == values["me"]),
+        tuple(worker for worker, owner in owners.items() if owner is None and worker in wants),
+        owners,
+        wanted | {values["me"]: wants},
         bool(_dead(tx, values)),
     )
 

@@ -71,7 +71,8 @@ def _table(name: str, *parts: _AnyColumn | CheckConstraint | Index) -> Table:
 
 
 # An id is never given twice, so a coordinator's id is its epoch. On PostgreSQL it lives until `alive_until` at
-# least, by the database's clock, and whatever becomes of it, no request of it lasts beyond `busy_until`.
+# least, by the database's clock, and whatever becomes of it, no request of it lasts beyond `busy_until`. `wants` are
+# the ids of the workers that it could give work to now, as JSON.
 coordinators = Table(
     "coordinators",
     metadata,
@@ -82,6 +83,7 @@ coordinators = Table(
     _real("alive_until", null=True),
     _real("ended_at", null=True),
     _real("busy_until", zero=True),
+    Column("wants", Text, nullable=False, server_default=text("'[]'")),
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )

@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("workers", sa.Column("coordinator_id", whole, nullable=True))
     op.add_column("jobs", sa.Column("host", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("coordinators", sa.Column("busy_until", real, server_default=sa.text("0"), nullable=False))
+    op.add_column("coordinators", sa.Column("wants", sa.Text(), server_default=sa.text("'[]'"), nullable=False))
     if op.get_bind().dialect.name == "postgresql":
         # It looks for what points at each reading and document that is pruned.
         op.create_index("ix_prompts_reading", "prompts", ["reading_id"])

@@ -188,3 +188,17 @@ async def test_a_notice_tells_people_what_happened(cluster: Cluster) -> None:
             await asyncio.wait_for(task, 20)
         [told] = [event.text for bench in cluster.benches for event in bench.events if isinstance(event, Noticed)]
         assert told == "the connection to the database was lost; what was in flight is asked again"
+
+
+async def test_servers_that_only_one_coordinator_has_are_all_its_own(cluster: Cluster) -> None:
+    async with (
+        FakeServer(seconds_per_token=0.02) as a,
+        FakeServer(seconds_per_token=0.02) as b,
+        FakeServer(seconds_per_token=0.02) as c,
+        FakeServer(seconds_per_token=0.02) as d,
+    ):
+        await cluster.add_job(40)
+        async with cluster.working(a, b) as first, cluster.working(c, d) as second:
+            await asyncio.wait_for(asyncio.gather(first, second), 40)
+        assert min(map(asked, (a, b, c, d))) > 5
+    await cluster.assert_done(80)

@@ -15,7 +15,6 @@ from distllm.store.machines import this_machine
 
 NOW = "extract(epoch FROM clock_timestamp())"
 BEFORE = "extract(epoch FROM pg_postmaster_start_time()) - 3"
-ALL = 10
 
 
 @pytest.fixture
@@ -103,4 +102,4 @@ async def test_a_worker_of_somebody_who_is_not_known_is_not_taken(
 ) -> None:
     _, worker = await another(others, database, host="elsewhere", pid=1, alive_until=f"{NOW} + 60")
     assert (await heart.beat([worker], [], 1.0)).free == ()
-    assert await heart.take([worker], ALL) == frozenset()
+    assert await heart.take([worker]) == frozenset()
