@@ -22,7 +22,8 @@ from distllm.store.leases import Group, Lease
 class Asker:
     """Asks, and puts into `batch` what the next transaction has to write; `wake` is called when that is urgent.
 
-    `may_send` tells whether a request may be in flight for so many seconds, once that is certain.
+    `may_send` tells whether a request may be in flight for so many seconds, once that is certain; `elsewhere` are the
+    workers that only other coordinators know.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Asker:
         request_timeout: float,
         max_retries: int,
         may_send: Callable[[float], Awaitable[bool]],
+        elsewhere: Callable[[], frozenset[int]],
         clock: Clock,
         rng: Random,
     ) -> None:
@@ -51,6 +53,7 @@ class Asker:
         self._request_timeout = request_timeout
         self._max_retries = max_retries
         self._may_send = may_send
+        self._elsewhere = elsewhere
         self._clock = clock
         self._rng = rng
         self._attempts = 0
@@ -100,7 +103,7 @@ class Asker:
         )
         others: tuple[int, ...] = ()
         if isinstance(judged, Refused):
-            others = tuple(other.id for other in self._stations if other.may_have(group.model))
+            others = *(other.id for other in self._stations if other.may_have(group.model)), *self._elsewhere()
         self._batch.ended.append(Settlement(sent, outcome, judged, proven, now, others, offer.digest))
 
     async def _send(self, sent: Sent, asked: Asked, bounds: Limits) -> Outcome:

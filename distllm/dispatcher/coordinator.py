@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 
+from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.judge import Judge
 from distllm.dispatcher.presence import Presence
 from distllm.dispatcher.probes import Probe
 from distllm.dispatcher.samples import Samples
-from distllm.dispatcher.station import Station
+from distllm.dispatcher.station import UNTOLD_WINDOW, Station
 from distllm.dispatcher.turns import Turns
 from distllm.dispatcher.waits import Waits
 from distllm.dispatcher.watch import Watch
@@ -23,7 +24,7 @@ from distllm.domain.hours import Hours
 from distllm.store.database import Database
 from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_worker, knowledge_of, read_last, register, retire
+from distllm.store.fleet import know_worker, knowledge_of, read_last, register, retire, windows_of
 from distllm.store.hearts import Heart
 from distllm.store.leases import reclaim
 from distllm.store.submissions import finish_jobs
@@ -41,6 +42,11 @@ LEAVE_SECONDS = 8.0
 async def _surely(_: float) -> bool:
     """Where a lock proves the coordinator alive, others know it as long as it lives."""
     return True
+
+
+def _nobody() -> frozenset[int]:
+    """Where there is one coordinator only, it knows all workers."""
+    return frozenset()
 
 
 class Coordinator:
@@ -141,6 +147,7 @@ class Coordinator:
         """Work until the end, or until `heart` is lost: then that is true."""
         me, stations, judge = await self._take_over(heart)
         presence = None if heart is None else Presence(heart, stations, self._database, self._clock)
+        elsewhere = _nobody if presence is None else presence.elsewhere
         samples = Samples(stations, self._database, self._clock) if self._keep_samples else None
         tell = self._tell if samples is None else to_all((self._tell, samples.observe))
         turns = self._turns = Turns(
@@ -153,6 +160,7 @@ class Coordinator:
             max_retries=self._max_retries,
             seats_in_all=self._seats_in_all,
             may_send=_surely if presence is None else presence.may_send,
+            elsewhere=elsewhere,
             listener=tell,
             clock=self._clock,
             rng=self._rng,
@@ -168,7 +176,7 @@ class Coordinator:
         if presence is not None:
             loops.append(asyncio.create_task(presence.run(turns)))
         try:
-            await self._work(turns, stations, loops, presence, wanted)
+            await self._work(turns, stations, loops, presence, elsewhere, wanted)
         finally:
             *others, last = loops
             for loop in others if presence is not None else loops:
@@ -223,6 +231,7 @@ class Coordinator:
         stations: Sequence[Station],
         loops: Sequence[asyncio.Task[None]],
         presence: Presence | None,
+        elsewhere: Callable[[], frozenset[int]],
         wanted: Callable[[int], bool] | None,
     ) -> None:
         waits = Waits(stations, self._database.read, self._no_worker_limit, self._tell)
@@ -241,12 +250,12 @@ class Coordinator:
                 looked = self._clock.ticks()
                 try:
                     left = await self._left(shared=presence is not None)
-                    await self._fail_unfit(stations, frozenset(left), idle=turns.idle)
+                    await self._fail_unfit(stations, elsewhere(), frozenset(left), idle=turns.idle)
                     if wanted is not None and not any(map(wanted, left)):
                         self.stop()
                         continue
                     waits.note()
-                    if not moved and not self._resting:
+                    if not moved and not self._resting and not elsewhere():
                         await waits.mind(set(left.values()), looked - began, idle=turns.idle)
                 except StoreError as error:
                     if not error.passing:
@@ -279,8 +288,10 @@ class Coordinator:
         self._resting = resting
         turns.rest(resting)
 
-    async def _fail_unfit(self, stations: Sequence[Station], jobs: frozenset[int], *, idle: bool) -> None:
-        """Fail what no window holds, once every worker has told its own.
+    async def _fail_unfit(
+        self, stations: Sequence[Station], elsewhere: frozenset[int], jobs: frozenset[int], *, idle: bool
+    ) -> None:
+        """Fail what no window holds, once every worker has told its own; those that are `elsewhere`, to the database.
 
         Again when windows or jobs change, and while nothing is in flight: what was retried may be all that is left.
         """
@@ -299,8 +310,12 @@ class Coordinator:
         now = self._clock.now()
 
         def transaction(tx: Tx) -> None:
+            others = windows_of(tx, elsewhere)
             for model, window in windows.items():
-                fail_unfit(tx, model, window, owners[model], now)
+                names = {model}.union(*(group for group in self._aliases if model in group))
+                having = [(worker, most) for worker, name, most in others if name in names or model == ANY_MODEL]
+                widest = max([window, *(UNTOLD_WINDOW if most is None else most for _, most in having)])
+                fail_unfit(tx, model, widest, [*owners[model], *(worker for worker, _ in having)], now)
 
         await self._database.write(transaction)
         self._judged = windows, jobs

@@ -34,6 +34,7 @@ class Presence:
 
     def __init__(self, heart: Heart, stations: Sequence[Station], database: Database, clock: Clock) -> None:
         self.lost: str | None = None
+        self._elsewhere: frozenset[int] = frozenset()
         self._heart = heart
         self._stations = {station.id: station for station in stations}
         self._database = database
@@ -83,6 +84,8 @@ class Presence:
         self._covered_until = min(self._covered_until, began + cover)
         wanted = list(self._stations) if wanting else []
         beat = await self._heart.beat(wanted, [each.id for each in idle], cover if wanting or busy else 0.0)
+        self._elsewhere = frozenset(worker for worker, owner in beat.owners.items() if owner in beat.wanted)
+        self._elsewhere -= self._stations.keys()
         self._beaten, self._covered_until = began, began + cover
         self._renewed.set()
         self._renewed = asyncio.Event()
@@ -91,6 +94,10 @@ class Presence:
             self._leftovers_due = self._clock.ticks() + LEFTOVERS_EVERY_SECONDS
             await self._bury()
         return beat
+
+    def elsewhere(self) -> frozenset[int]:
+        """The workers that are others' now, and that this coordinator does not know."""
+        return self._elsewhere
 
     async def may_send(self, seconds: float) -> bool:
         """Wait until others know that a request of so many seconds may be in flight; false if they never will."""

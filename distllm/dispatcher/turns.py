@@ -73,6 +73,7 @@ class Turns:
         max_retries: int,
         seats_in_all: int | None,
         may_send: Callable[[float], Awaitable[bool]],
+        elsewhere: Callable[[], frozenset[int]],
         listener: Listener,
         clock: Clock,
         rng: Random,
@@ -102,6 +103,7 @@ class Turns:
             request_timeout=request_timeout,
             max_retries=max_retries,
             may_send=may_send,
+            elsewhere=elsewhere,
             clock=clock,
             rng=rng,
         )

@@ -215,6 +215,18 @@ def known_window(tx: Tx, identity: str, names: Collection[str] | None) -> int | 
     return window
 
 
+_HAVING = select(worker_models.c.worker_id, worker_models.c.model, worker_models.c.context_length).where(
+    one_of(worker_models.c.worker_id, "workers")
+)
+
+
+def windows_of(tx: Tx, worker_ids: Collection[int]) -> list[tuple[int, str, int | None]]:
+    """What some workers were seen to have: worker, model, and its context window, None where none was told."""
+    if not worker_ids:
+        return []
+    return [(worker, model, window) for worker, model, window in tx.rows(_HAVING, {"workers": as_list(worker_ids)})]
+
+
 def learn(tx: Tx, worker_id: int, model: str, rates: Rates, now: float) -> None:
     """Keep rates that answers have shown."""
     tx.run(

@@ -178,6 +178,21 @@ async def test_what_one_has_found_broken_the_next_tries_with_one_request(cluster
             assert len(server.requests) == before + 1
 
 
+async def test_what_is_too_long_for_the_servers_of_one_is_left_to_another_that_has_larger_ones(
+    cluster: Cluster,
+) -> None:
+    async with (
+        FakeServer(context=100) as small,
+        FakeServer(seconds_per_token=0.01, context=8000) as large,
+        cluster.working(large, wanted=None),
+        cluster.working(small, wanted=None),
+    ):
+        await cluster.until("SELECT 1 FROM workers WHERE coordinator_id IS NOT NULL HAVING count(*) = 2")
+        await cluster.add_job(12)
+        await cluster.until("SELECT 1 FROM jobs WHERE finished_at IS NOT NULL", seconds=20)
+    await cluster.assert_done(24)
+
+
 async def test_a_notice_tells_people_what_happened(cluster: Cluster) -> None:
     async with FakeServer(seconds_per_token=0.2) as server:
         await cluster.add_job(1)
