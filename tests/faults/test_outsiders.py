@@ -37,25 +37,27 @@ async def test_a_database_that_is_held_for_ten_seconds_is_waited_for_and_that_is
     assert cli.rows("SELECT sum(failures), sum(losses) FROM prompts") == [(0, 0)]
 
 
-async def test_a_reader_that_never_ends_delays_no_answer_and_the_log_is_taken_up_when_it_does(bench: Bench) -> None:
+async def test_a_reader_that_never_ends_delays_no_answer_and_the_log_is_taken_up_when_it_does(
+    sqlite_bench: Bench,
+) -> None:
     answer = "word" * 3000
-    log = bench.database.place.with_name(bench.database.place.name + "-wal")
+    log = sqlite_bench.database.place.with_name(sqlite_bench.database.place.name + "-wal")
     for round_number in range(2):
         papers = [paper(100 * round_number + n) for n in range(40)]
-        await store_job(bench.database, papers, ["What?"], max_tokens=500)
+        await store_job(sqlite_bench.database, papers, ["What?"], max_tokens=500)
         async with FakeServer(slots=4, answer=lambda _: answer, context=100_000) as server:
             if round_number == 0:
-                with closing(sqlite3.connect(bench.database.place)) as reader:
+                with closing(sqlite3.connect(sqlite_bench.database.place)) as reader:
                     cursor = reader.execute("SELECT id FROM prompts UNION ALL SELECT id FROM documents")
                     first = cursor.fetchone()
-                    await bench.work(server)
+                    await sqlite_bench.work(server)
                     assert len(server.requests) == 40
                     assert first is not None
                     assert len(cursor.fetchall()) == 79, "it sees what was there when it began"
                     grown = log.stat().st_size
             else:
-                await bench.work(server)
+                await sqlite_bench.work(server)
     # While it read, the log could only grow; what was written later went over what it had kept.
     assert grown > 500_000
     assert log.stat().st_size < 2 * grown
-    bench.assert_consistent()
+    sqlite_bench.assert_consistent()

@@ -45,6 +45,7 @@ PART = 300
 class Store(ABC):
     """A migrated database, and a connection on which transactions run whole."""
 
+    engine: str
     place: DatabasePlace
 
     def __init__(self) -> None:
@@ -130,6 +131,8 @@ class Store(ABC):
 class SqliteStore(Store):
     """The database in the file `path`."""
 
+    engine = "sqlite"
+
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__()
         self.place = self.path = path
@@ -202,6 +205,8 @@ END $$
 
 class PostgresStore(Store):
     """A database of `server`. What is asked and what is written run on the server's own event loop, to their end."""
+
+    engine = "postgres"
 
     def __init__(self, server: PostgresServer, url: str) -> None:
         super().__init__()
