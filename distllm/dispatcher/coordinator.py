@@ -24,7 +24,7 @@ from distllm.domain.hours import Hours
 from distllm.store.database import Database
 from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_worker, knowledge_of, read_last, register, retire, windows_of
+from distllm.store.fleet import know_workers, knowledge_of, read_last, register, retire, windows_of
 from distllm.store.hearts import Heart
 from distllm.store.leases import reclaim
 from distllm.store.submissions import finish_jobs
@@ -215,7 +215,7 @@ class Coordinator:
             else:
                 me = heart.id
                 heart.bury(tx, now)
-            ids = [know_worker(tx, worker.identity, worker.name, worker.type) for worker, _ in self._workers]
+            ids = know_workers(tx, [(worker.identity, worker.name, worker.type) for worker, _ in self._workers])
             known = knowledge_of(tx, ids)
             stations = [
                 Station(worker_id, worker, seats, self._aliases, known[worker_id], self._clock)

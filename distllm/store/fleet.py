@@ -38,7 +38,7 @@ _known = upsert_into(workers).values({name: bindparam(name) for name in ("identi
 _KNOW = _known.on_conflict_do_update(
     index_elements=[workers.c.identity],
     set_={"name": _known.excluded.name, "type": _known.excluded.type},
-).returning(workers.c.id)
+)
 
 
 # A name is one worker's: what had it before, at another address, is known by that address from now on.
@@ -49,11 +49,33 @@ _MOVED = (
 )
 
 
+_SO_FAR = select(workers.c.id, workers.c.identity, workers.c.name, workers.c.type).where(
+    or_(one_of(workers.c.identity, "identities"), one_of(workers.c.name, "names"))
+)
+
+
 def know_worker(tx: Tx, identity: str, name: str, kind: str) -> int:
     """The id of the worker with this identity, which is added if it is new."""
-    identity = seen_from(tx.host, identity)
-    tx.run(_MOVED, {"identity_is": identity, "name_is": name})
-    return int(tx.value(_KNOW, {"identity": identity, "name": name, "type": kind}))
+    [known] = know_workers(tx, [(identity, name, kind)])
+    return known
+
+
+def know_workers(tx: Tx, told: Iterable[tuple[str, str, str]]) -> list[int]:
+    """The ids of workers, each told by identity, name and type; those that are new are added.
+
+    What is known already is only read: coordinators of a large fleet that begin at once need not wait for each other.
+    """
+    told = [(seen_from(tx.host, identity), name, kind) for identity, name, kind in told]
+    wanted = {identity: (name, kind) for identity, name, kind in told}
+    listed = {"identities": as_list(wanted), "names": as_list(name for name, _ in wanted.values())}
+    known = tx.rows(_SO_FAR, listed)
+    if wanted != {identity: (name, kind) for _, identity, name, kind in known}:
+        news = [{"identity": identity, "name": name, "type": kind} for identity, (name, kind) in sorted(wanted.items())]
+        tx.many(_MOVED, [{"identity_is": each["identity"], "name_is": each["name"]} for each in news])
+        tx.many(_KNOW, news)
+        known = tx.rows(_SO_FAR, listed)
+    ids = {identity: int(worker_id) for worker_id, identity, _, _ in known}
+    return [ids[identity] for identity, _, _ in told]
 
 
 _HEALTH = (
@@ -126,21 +148,19 @@ class Knowledge:
 
 def knowledge_of(tx: Tx, worker_ids: Iterable[int]) -> dict[int, Knowledge]:
     """What is known of each of some workers."""
-    cached = read_last(tx)
-    found = {}
-    for worker_id in worker_ids:
-        [(answers, tokens, seats, breaker)] = tx.rows(_WORKER, {"worker": worker_id})
-        found[worker_id] = Knowledge(
-            known_rates(tx, worker_id), cached.get(worker_id, ()), (answers, tokens), seats, breaker
-        )
-    return found
+    worker_ids = list(worker_ids)
+    cached, rates = read_last(tx), _rates_of(tx, worker_ids)
+    return {
+        worker_id: Knowledge(rates.get(worker_id, {}), cached.get(worker_id, ()), (answers, tokens), seats, breaker)
+        for worker_id, answers, tokens, seats, breaker in tx.rows(_WORKERS, {"workers": as_list(worker_ids)})
+    }
 
 
-_WORKER = select(workers.c.succeeded, workers.c.completion_tokens, workers.c.seats, workers.c.breaker).where(
-    workers.c.id == bindparam("worker")
-)
-_RATES = select(worker_models.c.model, *(worker_models.c[name] for name in _LEARNT)).where(
-    worker_models.c.worker_id == bindparam("worker")
+_WORKERS = select(
+    workers.c.id, workers.c.succeeded, workers.c.completion_tokens, workers.c.seats, workers.c.breaker
+).where(one_of(workers.c.id, "workers"))
+_RATES = select(worker_models.c.worker_id, worker_models.c.model, *(worker_models.c[name] for name in _LEARNT)).where(
+    one_of(worker_models.c.worker_id, "workers")
 )
 _learnt = upsert_into(worker_models).values(
     {name: bindparam(name) for name in ("worker_id", "model", *_LEARNT, "seen_at")}
@@ -153,7 +173,14 @@ _LEARN = _learnt.on_conflict_do_update(
 
 def known_rates(tx: Tx, worker_id: int) -> dict[str, Rates]:
     """The rates learnt so far, by model."""
-    return {model: Rates(*learnt) for model, *learnt in tx.rows(_RATES, {"worker": worker_id})}
+    return _rates_of(tx, [worker_id]).get(worker_id, {})
+
+
+def _rates_of(tx: Tx, worker_ids: Iterable[int]) -> dict[int, dict[str, Rates]]:
+    found: dict[int, dict[str, Rates]] = {}
+    for worker_id, model, *learnt in tx.rows(_RATES, {"workers": as_list(worker_ids)}):
+        found.setdefault(worker_id, {})[model] = Rates(*learnt)
+    return found
 
 
 # By the end of the primary key, so that it costs the same whatever was asked before.

@@ -1,7 +1,17 @@
 """Workers and coordinators as the database knows them."""
 
 from distllm.domain.models import Health, Offer, Rates
-from distllm.store.fleet import know_worker, knowledge_of, known_rates, learn, note_health, note_work, register, retire
+from distllm.store.fleet import (
+    know_worker,
+    know_workers,
+    knowledge_of,
+    known_rates,
+    learn,
+    note_health,
+    note_work,
+    register,
+    retire,
+)
 from distllm.store.reads import open_reader
 from tests.store.store_kit import NOW, Store
 
@@ -23,6 +33,19 @@ def test_one_server_is_one_worker_however_it_is_named(store: Store) -> None:
     assert store.write(lambda tx: know_worker(tx, "http://a:1", "attic", "openai")) == first
     assert store.write(lambda tx: know_worker(tx, "http://b:1", "cellar", "openai")) != first
     assert store.rows("SELECT name FROM workers ORDER BY id") == [("attic",), ("cellar",)]
+
+
+def test_a_fleet_is_known_at_once_and_names_can_be_changed_round(store: Store) -> None:
+    fleet = [("http://b:1", "attic", "openai"), ("http://a:1", "studio", "openai"), ("http://b:1", "attic", "openai")]
+    attic, studio, again = store.write(lambda tx: know_workers(tx, fleet))
+    assert attic == again != studio
+    assert store.write(lambda tx: know_workers(tx, fleet[:2])) == [attic, studio]
+    changed = [("http://a:1", "attic", "openai"), ("http://b:1", "studio", "ollama"), ("http://c:1", "new", "openai")]
+    assert store.write(lambda tx: know_workers(tx, changed))[:2] == [studio, attic]
+    assert store.rows("SELECT identity, name, type FROM workers ORDER BY identity") == changed
+    store.write(lambda tx: learn(tx, studio, "llama-8b", Rates(120.0, 9.0), NOW))
+    known = store.write(lambda tx: knowledge_of(tx, [attic, studio]))
+    assert [known[worker].rates for worker in (attic, studio)] == [{}, {"llama-8b": Rates(120.0, 9.0)}]
 
 
 async def test_a_worker_that_moved_to_another_address_is_listed_once_for_each(store: Store) -> None:
