@@ -5,7 +5,7 @@ import asyncpg
 from distllm.domain.errors import DistllmError
 from distllm.domain.places import PostgresUrl
 from distllm.store.migrate import alembic_config, newer, revisions
-from distllm.store.postgres import connect
+from distllm.store.postgres import session, unreachable
 
 OLDEST_VERSION = 15
 
@@ -21,11 +21,8 @@ async def server_revision(url: PostgresUrl) -> str | None:
 
     Raises DistllmError for one that is not distllm's, or is newer than this program.
     """
-    connection = await connect(url)
-    try:
+    async with session(url) as connection:
         return await _revision(connection, url)
-    finally:
-        await connection.close()
 
 
 async def found_revision(connection: "asyncpg.Connection") -> str | None:
@@ -65,16 +62,13 @@ async def must_be_made(url: PostgresUrl) -> None:
 
 async def upgrade_server(url: PostgresUrl) -> None:
     """Make the tables if there are none, and apply what they lack. Does nothing to a database that is current."""
-    connection = await connect(url)
-    try:
+    async with session(url) as connection:
         if await _revision(connection, url) == revisions()[-1]:
             return
         # Whoever comes second waits here, and then finds nothing to do.
         await connection.execute("SELECT pg_advisory_lock(hashtext('distllm'), hashtext('schema'))")
         if await _revision(connection, url) != revisions()[-1]:
             await _migrate(url)
-    finally:
-        await connection.close()
 
 
 async def _migrate(url: PostgresUrl) -> None:
@@ -96,6 +90,8 @@ async def _migrate(url: PostgresUrl) -> None:
         async with engine.begin() as connection:
             await connection.run_sync(migrate)
     except DBAPIError as error:
-        raise DistllmError(f"the database {url} could not be brought to the newest schema: {error.orig}") from error
+        # What the server said is the cause of what SQLAlchemy makes of it.
+        said = error.orig.__cause__ if error.orig else None
+        raise unreachable(url, said if isinstance(said, Exception) else error) from error
     finally:
         await engine.dispose()
