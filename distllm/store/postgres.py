@@ -5,6 +5,7 @@ event loop's other work, and gives the loop back wherever the server is waited f
 """
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -25,6 +26,8 @@ from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 from distllm.domain.places import PostgresUrl
 from distllm.store.tx import Row, StoreError, Tx, length
 
+logger = logging.getLogger("distllm")
+
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
@@ -39,6 +42,9 @@ ME = f"distllm {os.getpid()}"
 """What its connections are called, so that who looks at the server knows whose they are."""
 
 HOST = socket.gethostname()
+
+SAY_AFTER_SECONDS = 5.0
+"""How long a statement waits for what another program holds, before that is said and it is tried again."""
 
 IDLE = "5s"
 """Who is frozen within a transaction must not keep others from what that has locked."""
@@ -61,7 +67,11 @@ CHANNEL = "distllm"
 _ROW_BY_ROW = dict.fromkeys(
     ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off"
 )
-_WRITING = _ROW_BY_ROW | {"application_name": ME, "idle_in_transaction_session_timeout": IDLE}
+_WRITING = _ROW_BY_ROW | {
+    "application_name": ME,
+    "idle_in_transaction_session_timeout": IDLE,
+    "lock_timeout": f"{SAY_AFTER_SECONDS:g}s",
+}
 # A page is asked for with values of all kinds, for which no one plan is good.
 _ASKING = _ROW_BY_ROW | {
     "application_name": ME,
@@ -74,7 +84,6 @@ _ASKING = _ROW_BY_ROW | {
 _AGAIN = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
     asyncpg.ForeignKeyViolationError,
     asyncpg.UniqueViolationError,
 )
@@ -302,6 +311,8 @@ def unreachable(url: PostgresUrl, error: Exception) -> StoreError:
             return StoreError(f"the database {url} is full: {said}; make room on its server", passing=True)
         case asyncpg.TooManyConnectionsError():
             return StoreError(f"the database {url} is busy: {said}; end other programs that use it", passing=True)
+        case asyncpg.LockNotAvailableError():
+            return StoreError(f"the database {url} is held by another program: {said}; end it", passing=True)
         case _ if isinstance(error, AWAY):
             remedy = "see that the server runs and lets this machine in; nothing that was acknowledged is lost"
             return StoreError(f"the database {url} is out of reach: {said}; {remedy}", passing=True)
@@ -345,12 +356,19 @@ class PostgresWriter:
             raise unreachable(self._url, error) from error
 
     async def _transact(self, transaction: Callable[[Tx], T]) -> T:
+        began, said = time.monotonic(), False
         tries = 0
         while True:
-            tries += 1
             try:
                 return await self._once(transaction)
+            except asyncpg.LockNotAvailableError as error:
+                if time.monotonic() - began >= STATEMENT_SECONDS:
+                    raise unreachable(self._url, error) from error
+                if not said:
+                    said = True
+                    logger.warning("%s is held by another program; waiting up to %g s", self._url, STATEMENT_SECONDS)
             except _AGAIN as error:
+                tries += 1
                 if tries == TRIES:
                     raise unreachable(self._url, error) from error
             except asyncpg.PostgresError as error:
