@@ -91,6 +91,9 @@ _SERVED = (
 _PLACED = update(readings).where(readings.c.id == bindparam("reading")).values(worker_id=bindparam("worker"))
 
 # The few prompts that are leased at any time are looked through.
+_ALL_ELSEWHERE = (
+    select(prompts.c.reading_id).where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me")).distinct()
+)
 _ELSEWHERE = (
     select(prompts.c.id)
     .where(prompts.c.state == LEASED, prompts.c.holder != bindparam("me"), prompts.c.reading_id == bindparam("reading"))
@@ -173,6 +176,7 @@ class _Round:
         self._me = me
         self._now = now
         self._jobs: list[_Job] = []
+        self._elsewhere: set[int] = set()
         self._served: dict[int, float] = {}
         self._taken: list[tuple[Ask, int, tuple[Lease, ...]]] = []
 
@@ -203,13 +207,14 @@ class _Round:
             window = ask.windows[job.model]
             window = window if ask.longest is None else min(window, ask.longest)
             values = self._values(ask) | {"job": job.id, "window": window}
-            elsewhere: set[int] = set()
-            while picked := self._pick(values, set() if ask.shared else held | elsewhere):
+            while picked := self._pick(values, set() if ask.shared else held | self._elsewhere):
                 reading_id, level = picked
                 if level or ask.shared or self._is_ours(reading_id):
                     taken = self.take(ask, _TAKE_MERGE if level else TAKE, reading_id, window=window)
                     return reading_id if taken else None
-                elsewhere.add(reading_id)
+                # There are as many as the seats of all others: each is found once, whoever asks.
+                found = self._tx.rows(_ALL_ELSEWHERE, {"me": self._me})
+                self._elsewhere.update((reading_id, *(each for (each,) in found)))
         return None
 
     def _pick(self, values: dict[str, Any], held: set[int]) -> tuple[int, int] | None:
