@@ -15,6 +15,7 @@ import pytest
 
 from distllm.domain.models import Ask
 from distllm.store import exports, looks, pages
+from distllm.store.claims import claim
 from distllm.store.depth import depth
 from distllm.store.leases import reclaim
 from distllm.store.postgres import _ASKING, _question
@@ -23,7 +24,7 @@ from distllm.store.removal import remove_some
 from distllm.store.suspects import condemn, next_suspect
 from distllm.store.sweeps import DOCUMENTS, OLD_ATTEMPTS, READINGS, SAMPLES, sweep_some
 from tests.postgres_server import PostgresServer
-from tests.store.store_kit import MODEL, NOW, PostgresStore
+from tests.store.store_kit import HUGE, MODEL, NOW, PostgresStore, add_job
 from tests.store.test_plans import begin, manage, read_in_parts, work
 
 LARGE = {"prompts", "attempts", "results", "readings", "documents", "job_documents"}
@@ -203,6 +204,21 @@ def test_nothing_that_a_coordinator_does_reads_much(watched: Watched) -> None:
         assert group.leases
     assert len(watched.told) > 50
     assert not (found := watched.costly()), "\n".join(found)
+
+
+def test_what_others_hold_is_found_once_however_many_seats_ask(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    seats = 20
+    with closing(Watched(postgres_server, postgres_url, MOST_ROWS)) as store:
+        add_job(store, [f"paper {n}" for n in range(3 * seats)], [f"question {n}" for n in range(4)])
+        ask = Ask(store.worker("studio"), {MODEL: HUGE}, limit=2)
+        here, there = store.coordinator(), store.coordinator()
+        theirs = store.write(lambda tx: claim(tx, [ask] * seats, [], there, NOW))
+        store.told.clear()
+        ours = store.write(lambda tx: claim(tx, [ask] * seats, [], here, NOW))
+        assert len({group.reading_id for group in [*ours, *theirs]}) == 2 * seats
+        assert 0 < len(store.told) < 20 * seats
 
 
 def test_nothing_that_people_do_to_a_job_reads_those_of_others(watched: Watched) -> None:
