@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.server import FakeServer
+from tests.store.conftest import emptied, postgres_store
+from tests.store.store_kit import PostgresStore
 
 if TYPE_CHECKING:
     from tests.cli.here import Here
+
+__all__ = ["emptied", "postgres_store"]
 
 DISTLLM = Path(sys.executable).parent / "distllm"
 
@@ -38,10 +42,12 @@ class Cli:
 
     folder: Path
     processes: list[Process] = field(default_factory=list)
+    store: PostgresStore | None = None
+    """The database that commands use where it is on a server."""
 
     @property
     def database(self) -> Path:
-        """The database that commands use by default."""
+        """The database that commands use by default, in a file."""
         return self.folder / "distllm.db"
 
     async def start(self, *arguments: str, piped: bool = False, program: Sequence[str | Path] = (DISTLLM,)) -> Process:
@@ -54,7 +60,9 @@ class Cli:
             *program,
             *arguments,
             cwd=self.folder,
-            env=environment | {"HOME": str(self.folder / "home"), "COLUMNS": "120", "PYTHONWARNINGS": "error"},
+            env=environment
+            | ({} if self.store is None else {"DISTLLM_DB": self.store.place.secret})
+            | {"HOME": str(self.folder / "home"), "COLUMNS": "120", "PYTHONWARNINGS": "error"},
             stdin=PIPE if piped else DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -90,6 +98,8 @@ class Cli:
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask the database in SQL; no rows while there is none."""
+        if self.store is not None:
+            return self.store.rows(statement)
         if not self.database.exists():
             return []
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
@@ -112,10 +122,15 @@ class Cli:
         return self.folder / "papers"
 
 
+on_both_engines = pytest.mark.parametrize("cli", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
-async def cli(tmp_path: Path) -> AsyncIterator[Cli]:
-    """The command, in a folder of its own; what it leaves running is killed."""
+async def cli(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Cli]:
+    """The command, in a folder of its own; what it leaves running is killed. Its database is in a file by default."""
     runner = Cli(tmp_path)
+    if getattr(request, "param", "sqlite") == "postgres":
+        runner.store = request.getfixturevalue("postgres_store")
     (tmp_path / "home").mkdir()
     yield runner
     for process in runner.processes:
