@@ -11,8 +11,19 @@ from tests.cli.conftest import DISTLLM, cli
 from tests.dispatcher.conftest import bench, postgres_bench, sqlite_bench
 from tests.required import require
 from tests.store.conftest import emptied, path, postgres_store, sqlite_store
+from tests.store.test_silent_server import cable
 
-__all__ = ["bench", "cli", "emptied", "path", "postgres_bench", "postgres_store", "sqlite_bench", "sqlite_store"]
+__all__ = [
+    "bench",
+    "cable",
+    "cli",
+    "emptied",
+    "path",
+    "postgres_bench",
+    "postgres_store",
+    "sqlite_bench",
+    "sqlite_store",
+]
 
 
 def succeeds(*command: str | Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distllm.domain.clock import Clock
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, on_both_engines
 from tests.cli.test_kill import answered, assert_done_once
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.behaviour import BREAKS_OFF, GOOD, HELD, Behaviour
@@ -52,6 +52,7 @@ async def test_a_clock_that_is_set_by_a_day_forward_and_back_delays_and_charges_
     bench.assert_consistent()
 
 
+@on_both_engines
 async def test_a_command_whose_clock_is_set_by_a_day_ends_as_soon_as_another(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ async def test_a_coordinator_that_is_frozen_keeps_its_work_from_others_and_goes_
     assert cli.rows("SELECT count(DISTINCT coordinator_id) FROM attempts") == [(1,)]
 
 
+@on_both_engines
 async def test_an_answer_that_came_while_the_coordinator_was_frozen_counts_however_late_it_is_read(cli: Cli) -> None:
     cli.papers(3, words=4)
     async with FakeServer() as server:

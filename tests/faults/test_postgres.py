@@ -22,6 +22,7 @@ from tests.faults.conftest import succeeds
 from tests.postgres_server import PostgresServer, running
 from tests.required import require
 from tests.store.store_kit import PostgresStore
+from tests.store.test_silent_server import Cable
 
 
 async def until_said(bench: Bench, words: str) -> None:
@@ -47,11 +48,11 @@ def as_user(url: str, user: str) -> str:
 
 
 @asynccontextmanager
-async def opened(server: PostgresServer, url: str, user: str = "postgres") -> AsyncIterator[Bench]:
-    """A bench on a database as a user sees it."""
+async def opened(server: PostgresServer, url: str, seen: str) -> AsyncIterator[Bench]:
+    """A bench on a database at `url`, whose coordinators see it at another URL."""
     store = PostgresStore(server, url)
     try:
-        async with open_database(PostgresUrl(as_user(url, user))) as database:
+        async with open_database(PostgresUrl(seen)) as database:
             yield Bench(database, store)
     finally:
         store.close()
@@ -99,7 +100,10 @@ async def test_a_server_whose_disk_is_full_is_waited_for_until_there_is_room(
     url, place = on_a_small_disk
     # Nothing of it is alike, so that compressing it saves little.
     answer = " ".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(250))
-    async with FakeServer(answer=lambda _: answer, context=200_000) as server, opened(postgres_server, url) as bench:
+    async with (
+        FakeServer(answer=lambda _: answer, context=200_000) as server,
+        opened(postgres_server, url, url) as bench,
+    ):
         await store_job(bench.database, [paper(n) for n in range(12)], ["What?"], max_tokens=4000)
         run = asyncio.create_task(bench.work(server, seconds=60))
         await server.until(lambda: len(server.requests) >= 2)
@@ -151,14 +155,15 @@ async def test_a_server_with_no_connection_to_spare_is_waited_for(
 ) -> None:
     for what in ("TABLES", "SEQUENCES"):
         postgres_server.execute(f"GRANT ALL ON ALL {what} IN SCHEMA public TO {user}", database_of(postgres_url))
-    async with FakeServer(seconds_per_token=0.02) as server, opened(postgres_server, postgres_url, user) as bench:
+    seen = as_user(postgres_url, user)
+    async with FakeServer(seconds_per_token=0.02) as server, opened(postgres_server, postgres_url, seen) as bench:
         await store_job(bench.database, [paper(n) for n in range(10)], ["What?"])
         run = asyncio.create_task(bench.work(server, seconds=60))
         await server.until(lambda: len(server.requests) >= 3)
         postgres_server.execute(f"ALTER ROLE {user} CONNECTION LIMIT 0")
         postgres_server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'")
         await until_said(bench, "nothing is lost")
-        done = await cli.run("--db", as_user(postgres_url, user), "status")
+        done = await cli.run("--db", seen, "status")
         assert (done.code, len(done.err.strip().splitlines())) == (1, 1)
         assert "is busy: too many connections for role" in done.err
         assert not run.done()
@@ -215,3 +220,35 @@ async def test_a_server_that_is_restarted_midway_costs_no_answer_and_is_spoken_o
             assert store.rows("SELECT sum(failures) FROM prompts") == [(0,)]
         finally:
             store.close()
+
+
+async def test_a_connection_that_is_cut_without_a_word_ends_what_is_in_flight_and_is_opened_anew(
+    postgres_server: PostgresServer,
+    postgres_url: str,
+    cable: tuple[Cable, PostgresUrl],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 4.0)
+    between, place = cable
+    async with (
+        FakeServer(slots=2, seconds_per_token=0.02) as server,
+        opened(postgres_server, postgres_url, place.secret) as bench,
+    ):
+        await store_job(bench.database, [paper(n) for n in range(8)], ["What?"])
+        run = asyncio.create_task(bench.work(server, seconds=60))
+        await server.until(lambda: len(server.requests) >= 3)
+        server.seconds_per_token = 10.0
+        await server.until(lambda: server.in_flight == 2)
+        between.cut = True
+        # Others may have its workers as soon as its row has run out and a request must have ended.
+        await server.until(lambda: server.in_flight == 0, seconds=15)
+        asked, server.seconds_per_token = len(server.requests), 0.0
+        with pytest.raises(TimeoutError):
+            await server.until(lambda: len(server.requests) > asked, seconds=1.0)
+        between.cut = False
+        await run
+        assert len(server.requests) <= 8 + 4
+        assert bench.rows("SELECT count(*) FROM answers") == [(8,)]
+        assert bench.rows("SELECT sum(failures) FROM prompts") == [(0,)]
+        bench.assert_consistent()
+    assert any("what was in flight is asked again" in text for text in bench.said())
