@@ -20,9 +20,9 @@ from tests.required import require
 @pytest.mark.timeout(300)
 async def test_coordinators_are_killed_frozen_and_cut_off_and_their_database_crashes(tmp_path: Path) -> None:
     require(programs(), f"PostgreSQL {OLDEST} or newer is not installed")
-    report = Report(parse(["--prompts", "2500", "--stops", "1", "--seed", "1"]))
+    report = Report(parse(["--prompts", "1500", "--stops", "1", "--seed", "1"]))
     await Run(report.options, tmp_path, report).run()
-    assert report.states == {"done": 2500}
+    assert report.states == {"done": 1500}
     assert report.faults["crash"] == 1
     assert report.faults["kill"] >= 1
     assert report.calls.causes["unexplained"] == 0

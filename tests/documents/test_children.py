@@ -38,17 +38,32 @@ def slow(save: Save) -> Path:
     return save("slow.pdf", write_slow_pdf(PAGES_FOR_MINUTES))
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _know_others() -> None:
+    """Other tests of this process may have started what lives on, such as a database server."""
+    _others.clear()
+    _others.update(children_of(os.getpid()))
+
+
+def children() -> list[int]:
+    """The processes that this test has started."""
+    return [child for child in children_of(os.getpid()) if child not in _others]
+
+
 async def test_a_child_that_is_killed_takes_one_file_with_it(reader: DocumentReader, save: Save, slow: Path) -> None:
     reading = asyncio.create_task(reader.read(slow))
     # It has told the hash, so it is at the text.
     await until(lambda: any(child.sha256 for child in reader._busy))
-    (child,) = children_of(os.getpid())
+    (child,) = children()
     os.kill(child, signal.SIGKILL)
     lost = await reading
     assert lost.problem == "broke the process that read it: it is damaged, or takes more than 2 GiB of memory"
     assert lost.sha256 == hashlib.sha256(slow.read_bytes()).hexdigest()
     assert (await reader.read(save("next.txt", b"The next one."))).text == "The next one."
-    assert child not in children_of(os.getpid())
+    assert child not in children()
 
 
 async def test_a_file_that_takes_too_long_is_given_up(save: Save, slow: Path) -> None:
@@ -64,7 +79,7 @@ async def test_a_child_that_stands_still_is_given_up(save: Save) -> None:
     async with DocumentReader(children=1, seconds=1.5) as reader:
         path = save("a.txt", b"A text.")
         assert (await reader.read(path)).problem is None
-        (child,) = children_of(os.getpid())
+        (child,) = children()
         os.kill(child, signal.SIGSTOP)
         assert (await reader.read(path)).problem == "took longer than 1.5 s to read"
         assert (await reader.read(path)).problem is None
@@ -73,7 +88,7 @@ async def test_a_child_that_stands_still_is_given_up(save: Save) -> None:
 async def test_a_child_that_died_between_two_files_costs_none(reader: DocumentReader, save: Save) -> None:
     path = save("a.txt", b"A text.")
     await reader.read(path)
-    (child,) = children_of(os.getpid())
+    (child,) = children()
     os.kill(child, signal.SIGKILL)
     await until(lambda: not is_alive(child))
     assert (await reader.read(path)).problem is None
@@ -105,7 +120,7 @@ async def test_the_same_bytes_give_the_same_text_in_every_child(save: Save) -> N
     paths = [save(f"{number}.pdf", data) for number in range(6)]
     async with DocumentReader(children=2) as reader:
         documents = await asyncio.gather(*(reader.read(path) for path in paths))
-        assert len(children_of(os.getpid())) == 2
+        assert len(children()) == 2
     assert len(set(documents)) == 1
     assert documents[0].text
 
@@ -148,8 +163,8 @@ async def test_a_folder_of_papers_cannot_slip_its_own_modules_in(
 async def test_cancelling_a_read_ends_its_child_alone(save: Save, slow: Path) -> None:
     async with DocumentReader(children=1) as reader:
         reading = asyncio.create_task(reader.read(slow))
-        await until(lambda: children_of(os.getpid()))
-        (child,) = children_of(os.getpid())
+        await until(lambda: children())
+        (child,) = children()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
@@ -160,10 +175,10 @@ async def test_cancelling_a_read_ends_its_child_alone(save: Save, slow: Path) ->
 async def test_closing_ends_what_is_being_read_and_leaves_no_child(save: Save, slow: Path) -> None:
     async with DocumentReader(children=2) as reader:
         readings = [asyncio.create_task(reader.read(slow)) for _ in range(3)]
-        await until(lambda: len(children_of(os.getpid())) == 2)
+        await until(lambda: len(children()) == 2)
         start = time.monotonic()
     assert time.monotonic() - start < 2
-    assert children_of(os.getpid()) == []
+    assert children() == []
     ends = await asyncio.gather(*readings, return_exceptions=True)
     # One that had not been handed to a child yet is refused, the others are told as a problem.
     assert all("closed" in str(getattr(end, "problem", end)) for end in ends), ends

@@ -655,7 +655,7 @@ def run(fresh: Fresh, examples: int) -> None:
 
 
 # A step takes PostgreSQL ten times as long as a file.
-@pytest.mark.parametrize(("fresh", "examples"), [("sqlite", 200), ("postgres", 50)], indirect=["fresh"])
+@pytest.mark.parametrize(("fresh", "examples"), [("sqlite", 200), ("postgres", 25)], indirect=["fresh"])
 def test_whatever_happens_in_whatever_order_each_prompt_has_one_answer(fresh: Fresh, examples: int) -> None:
     run(fresh, examples)
 
