@@ -330,7 +330,8 @@ class Turns:
         held = {reading for station in self._stations.values() for reading in station.readings()}
         machines = [station.view(min(means, default=None), held) for station in stations]
         asks = self._policy.plan(machines, self._rng)
-        self._planned = {ask.worker_id for ask in asks}
+        # Who is still at work now may find something in the next turn.
+        self._planned = {ask.worker_id for ask in asks if self._stations[ask.worker_id].has_free_seat}
         if self._helping is not None:
             asks = [self._helping, *asks]
         return asks if self._seats_in_all is None else asks[: max(0, int(self._room()))]
