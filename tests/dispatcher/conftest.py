@@ -171,8 +171,8 @@ async def postgres_bench(postgres_store: PostgresStore) -> AsyncIterator[Bench]:
         yield Bench(database, postgres_store)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def bench(request: pytest.FixtureRequest) -> Bench:
-    """A new database on each engine."""
+    """A new database on each engine; what several coordinators do on PostgreSQL is tested every day."""
     opened: Bench = request.getfixturevalue(f"{request.param}_bench")
     return opened
