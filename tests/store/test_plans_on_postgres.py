@@ -165,7 +165,7 @@ def large(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> It
         yield name
 
 
-@pytest.fixture(params=["custom", "generic"])
+@pytest.fixture(params=["custom", pytest.param("generic", marks=pytest.mark.long)])
 def planned(request: pytest.FixtureRequest, postgres_server: PostgresServer, large: str) -> Iterator[str]:
     """A copy. Its statements are planned for their values, or for any: which of both, PostgreSQL chooses as it goes."""
     with postgres_server.database(large) as url:
