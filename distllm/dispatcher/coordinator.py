@@ -24,7 +24,7 @@ from distllm.domain.hours import Hours
 from distllm.store.database import Database
 from distllm.store.factors import known_factors
 from distllm.store.failures import fail_unfit
-from distllm.store.fleet import know_workers, knowledge_of, read_last, register, retire, windows_of
+from distllm.store.fleet import know_workers, knowledge_of, register, retire, windows_of
 from distllm.store.hearts import Heart
 from distllm.store.leases import reclaim
 from distllm.store.submissions import finish_jobs
@@ -221,7 +221,8 @@ class Coordinator:
                 Station(worker_id, worker, seats, self._aliases, known[worker_id], self._clock)
                 for worker_id, (worker, seats) in zip(ids, self._workers, strict=True)
             ]
-            return me, stations, Judge(known_factors(tx), read_last(tx))
+            read_before = {worker_id: each.read_last for worker_id, each in known.items()}
+            return me, stations, Judge(known_factors(tx), read_before)
 
         return await self._database.write(transaction)
 
