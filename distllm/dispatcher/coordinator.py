@@ -173,17 +173,17 @@ class Coordinator:
             loops.append(asyncio.create_task(probe.run()))
         if samples is not None:
             loops.append(asyncio.create_task(samples.run()))
-        if presence is not None:
-            loops.append(asyncio.create_task(presence.run(turns)))
+        alive = [] if presence is None else [asyncio.create_task(presence.run(turns))]
         try:
-            await self._work(turns, stations, loops, presence, elsewhere, wanted)
+            await self._work(turns, stations, [*loops, *alive], presence, elsewhere, wanted)
         finally:
-            *others, last = loops
-            for loop in others if presence is not None else loops:
+            for loop in loops:
                 loop.cancel()
             await self._leave(turns, me, lost=presence is not None and presence.lost is not None)
-            last.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            # Alive for others until nothing is in flight any more.
+            for loop in alive:
+                loop.cancel()
+            await asyncio.gather(*loops, *alive, return_exceptions=True)
             if samples is not None:
                 with suppress(StoreError):
                     await samples.step()
