@@ -12,7 +12,7 @@ from distllm.balancer.models import ANY_MODEL
 from distllm.balancer.policies import Policy
 from distllm.dispatcher.judge import Judge
 from distllm.dispatcher.presence import Presence
-from distllm.dispatcher.probes import Probe
+from distllm.dispatcher.probes import AT_ONCE, Probe
 from distllm.dispatcher.samples import Samples
 from distllm.dispatcher.station import UNTOLD_WINDOW, Station
 from distllm.dispatcher.turns import Turns
@@ -168,8 +168,9 @@ class Coordinator:
         if self._stopping:
             turns.stop_claiming()
         loops = [asyncio.create_task(Watch(self._database.read, turns, me).run())]
+        turn = asyncio.Semaphore(AT_ONCE)
         for station in stations:
-            probe = Probe(station, self._database, self._health_check_interval, tell, turns.wake, self._clock)
+            probe = Probe(station, self._database, self._health_check_interval, tell, turns.wake, self._clock, turn)
             loops.append(asyncio.create_task(probe.run()))
         if samples is not None:
             loops.append(asyncio.create_task(samples.run()))

@@ -15,12 +15,15 @@ from distllm.store.tx import StoreError
 PROBE_TIMEOUT_SECONDS = 5.0
 SOONEST_SECONDS = 0.5
 
+AT_ONCE = 100
+"""How many workers are looked at together: of a thousand at once, those that answer would seem to be late."""
+
 
 class Probe:
     """Starts a worker if it is ours to start, and looks at its health every `interval` seconds.
 
     A worker that is not healthy is looked at sooner, at intervals that double. A busy worker that misses a
-    probe is not dead: what it answers proves more.
+    probe is not dead: what it answers proves more. `turn` bounds how many look at once.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Probe:
         listener: Listener,
         changed: Callable[[], None],
         clock: Clock,
+        turn: asyncio.Semaphore,
     ) -> None:
         self._station = station
         self._database = database
@@ -38,6 +42,7 @@ class Probe:
         self._tell = listener
         self._changed = changed
         self._clock = clock
+        self._turn = turn
         self._wait = SOONEST_SECONDS
         self._told: tuple[bool, str | None] | None = None
 
@@ -82,4 +87,5 @@ class Probe:
             await self._station.worker.start()
         except DistllmError as error:
             return Health(healthy=False, error=str(error))
-        return await self._station.worker.probe(PROBE_TIMEOUT_SECONDS)
+        async with self._turn:
+            return await self._station.worker.probe(PROBE_TIMEOUT_SECONDS)

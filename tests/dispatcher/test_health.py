@@ -1,7 +1,9 @@
 """Who is well: by probes, by what arrives, and by itself again."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
+from distllm.dispatcher.probes import AT_ONCE
 from distllm.domain.events import WorkerChanged
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.behaviour import Behaviour, Ending
@@ -89,3 +91,24 @@ async def test_a_server_that_is_killed_and_comes_back_on_its_port_is_used_again_
     # Only what it was answering when it was killed can have cost a retry.
     assert bench.rows("SELECT sum(failures) <= 1, count(*) FROM prompts WHERE state = 'done'") == [(1, 8)]
     bench.assert_consistent()
+
+
+async def test_of_a_large_fleet_only_so_many_are_looked_at_at_once(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(FakeServer()) for _ in range(AT_ONCE + 20)]
+        for server in servers:
+            server.probe_hangs = True
+        async with bench.coordinator(*servers) as coordinator:
+            run = asyncio.create_task(coordinator.run(None))
+            async with asyncio.timeout(10):
+                while sum(server.probes for server in servers) < AT_ONCE:  # noqa: ASYNC110 - of many servers
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            assert sum(server.probes for server in servers) == AT_ONCE
+            for server in servers:
+                server.probe_hangs = False
+            last = servers[-1]
+            await last.until(lambda: last.probes > 0)
+            coordinator.abort()
+            await run
