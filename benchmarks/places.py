@@ -130,7 +130,7 @@ class OnServer(Databases):
 
 
 async def _value(url: PostgresUrl, statement: str, *values: Any) -> Any:
-    from distllm.store.postgres import connect
+    from distllm.store.postgres.connection import connect
 
     connection = await connect(url)
     try:
@@ -140,7 +140,7 @@ async def _value(url: PostgresUrl, statement: str, *values: Any) -> Any:
 
 
 async def _cpu_seconds(url: PostgresUrl) -> float:
-    from distllm.store.postgres import connect
+    from distllm.store.postgres.connection import connect
 
     connection = await connect(url)
     try:
@@ -196,7 +196,7 @@ def open_databases(where: str, folder: Path) -> Iterator[Databases]:
 
 
 def _on_server(url: PostgresUrl) -> OnServer:
-    from distllm.store.postgres_schema import server_revision
+    from distllm.store.postgres.schema import server_revision
 
     try:
         if asyncio.run(server_revision(url)) is not None:

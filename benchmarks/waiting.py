@@ -56,7 +56,7 @@ def _watch(pipe: Connection, beside: PostgresUrl, database: str) -> None:
 
 
 async def _look_on(pipe: Connection, beside: PostgresUrl, database: str) -> None:
-    from distllm.store.postgres import connect
+    from distllm.store.postgres.connection import connect
 
     connection = await connect(beside)
     loop = asyncio.get_running_loop()

@@ -44,7 +44,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server for all tests of this process; its database `template` is migrated, to be copied."""
     require(programs(), f"PostgreSQL {OLDEST} or newer is not installed")
     with running() as server:
-        from distllm.store.postgres_schema import upgrade_server
+        from distllm.store.postgres.schema import upgrade_server
 
         server.execute("CREATE DATABASE template")
         server.wait_for(upgrade_server(PostgresUrl(server.url("template"))))

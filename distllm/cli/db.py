@@ -65,14 +65,14 @@ def upgrade_schema(db: DatabasePlace, as_json: bool) -> int:
 
 def _revision(db: DatabasePlace) -> str | None:
     if isinstance(db, PostgresUrl):
-        revision: str | None = asyncio.run(postgres("postgres_schema").server_revision(db))
+        revision: str | None = asyncio.run(postgres("schema").server_revision(db))
         return revision
     return revision_of(db)
 
 
 def _working(db: DatabasePlace) -> list[int]:
     if isinstance(db, PostgresUrl):
-        pids: list[int] = postgres("postgres_checkup").working(db)
+        pids: list[int] = postgres("checkup").working(db)
         return pids
     pid = coordinator_pid(db)
     return [] if pid is None else [pid]
@@ -80,7 +80,7 @@ def _working(db: DatabasePlace) -> list[int]:
 
 def _upgrade(db: DatabasePlace) -> None:
     if isinstance(db, PostgresUrl):
-        asyncio.run(postgres("postgres_schema").upgrade_server(db))
+        asyncio.run(postgres("schema").upgrade_server(db))
     else:
         upgrade(db)
 

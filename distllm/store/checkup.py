@@ -24,7 +24,7 @@ LONG_WAL_BYTES = 256 * 2**20
 def check(place: DatabasePlace) -> Iterator[Finding]:
     """Look at everything, the quickest first. Raises DistllmError if it is no database of distllm's."""
     if isinstance(place, PostgresUrl):
-        yield from postgres("postgres_checkup").check_server(place)
+        yield from postgres("checkup").check_server(place)
     else:
         yield from _check_file(place)
 

@@ -50,7 +50,7 @@ class Database:
         `old` is who this process was until that was lost.
         """
         if isinstance(self.place, PostgresUrl):
-            heart: Heart = await postgres("postgres_heart").open_heart(self.place, old)
+            heart: Heart = await postgres("heart").open_heart(self.place, old)
             return heart
         return None
 
@@ -79,8 +79,8 @@ async def open_database(place: DatabasePlace, *, references: bool = True) -> Asy
 
 async def _writer(place: DatabasePlace, *, references: bool) -> _Writer:
     if isinstance(place, PostgresUrl):
-        await postgres("postgres_schema").upgrade_server(place)
-        writer: _Writer = postgres("postgres").PostgresWriter(place, os.getpid())
+        await postgres("schema").upgrade_server(place)
+        writer: _Writer = postgres("writer").PostgresWriter(place, os.getpid())
         return writer
     if not place.parent.is_dir():
         raise DistllmError(f"the folder {place.parent} does not exist: make it, or name another file with --db")

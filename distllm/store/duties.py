@@ -16,7 +16,7 @@ async def duty(place: DatabasePlace, name: str) -> AsyncIterator[asyncio.Event]:
     its jobs find the same files.
     """
     if isinstance(place, PostgresUrl):
-        async with postgres("postgres").on_duty(place, name) as lost:
+        async with postgres("duty").on_duty(place, name) as lost:
             yield lost
     else:
         yield asyncio.Event()

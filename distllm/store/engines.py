@@ -7,9 +7,9 @@ from distllm.domain.errors import DistllmError
 
 
 def postgres(module: str) -> Any:
-    """A module of the store that speaks to PostgreSQL; DistllmError where the packages for it are missing."""
+    """A module of the store on PostgreSQL; DistllmError where the packages for it are missing."""
     try:
-        return import_module(f"distllm.store.{module}")
+        return import_module(f"distllm.store.postgres.{module}")
     except ModuleNotFoundError as error:
         raise DistllmError(
             f"a database on PostgreSQL needs the package {error.name}: install distllm-queue[postgres]"

@@ -184,7 +184,7 @@ def open_query(place: DatabasePlace, text: str, seconds: float, rows: int | None
     """
     statement: Statement
     if isinstance(place, PostgresUrl):
-        statement = postgres("postgres_query").PostgresStatement(place, seconds)
+        statement = postgres("query").PostgresStatement(place, seconds)
     else:
         statement = SqliteStatement(place)
     query = Query(statement, seconds, rows)

@@ -19,7 +19,7 @@ from distllm.store.locks import coordinator_pid
 from distllm.store.migrate import upgrade
 
 if TYPE_CHECKING:
-    from distllm.store.postgres import Questions
+    from distllm.store.postgres.questions import Questions
 
 Record = dict[str, Any]
 
@@ -218,7 +218,7 @@ def found(path: Path) -> str:
 async def is_made(place: DatabasePlace) -> bool:
     """Whether there is a database; one of a server that has no table yet is none."""
     if isinstance(place, PostgresUrl):
-        return await postgres("postgres_schema").server_revision(place) is not None
+        return await postgres("schema").server_revision(place) is not None
     return place.exists()
 
 
@@ -226,8 +226,8 @@ async def is_made(place: DatabasePlace) -> bool:
 async def open_reader(place: DatabasePlace) -> AsyncIterator[Reader]:
     """Open a database to read it. It is never created: a missing one is an error of one line."""
     if isinstance(place, PostgresUrl):
-        await postgres("postgres_schema").must_be_made(place)
-        async with postgres("postgres").open_questions(place) as questions:
+        await postgres("schema").must_be_made(place)
+        async with postgres("questions").open_questions(place) as questions:
             yield PostgresReader(place, questions)
         return
     uri = await asyncio.to_thread(found, place)

@@ -14,10 +14,10 @@ import pytest
 
 from distllm.domain.errors import DistllmError
 from distllm.domain.places import PostgresUrl
-from distllm.store.copying import copy_database
 from distllm.store.database import open_database
 from distllm.store.fleet import register
 from distllm.store.migrate import revisions, upgrade
+from distllm.store.postgres.copying import copy_database
 from distllm.store.tables import metadata
 from tests.cli.conftest import Cli
 from tests.cli.here import Here, one_line, serving
@@ -263,7 +263,7 @@ def test_nobody_writes_to_the_source_while_it_is_copied(answered: Here, empty_po
 def test_a_source_that_another_program_writes_to_is_not_copied(
     answered: Here, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distllm.store.copying.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("distllm.store.postgres.copying.WAIT_SECONDS", 0.1)
     with closing(sqlite3.connect("distllm.db")) as connection:
         connection.execute("BEGIN IMMEDIATE")
         refused = answered.run("db", "copy", empty_postgres_url)
@@ -275,7 +275,7 @@ def test_a_source_that_another_program_writes_to_is_not_copied(
 async def test_one_target_is_copied_into_by_one_at_a_time(
     cli: Cli, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distllm.store.copying.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("distllm.store.postgres.copying.WAIT_SECONDS", 0.1)
     upgrade(cli.database)
     other = await asyncpg.connect(empty_postgres_url)
     await other.execute("SELECT pg_advisory_lock(hashtext('distllm'), hashtext('copy'))")

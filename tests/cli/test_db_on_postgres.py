@@ -11,7 +11,7 @@ import pytest
 from distllm.domain.places import PostgresUrl
 from distllm.store.hearts import Heart
 from distllm.store.migrate import revisions
-from distllm.store.postgres_heart import open_heart
+from distllm.store.postgres.heart import open_heart
 from tests.cli.conftest import Cli, Done
 from tests.cli.here import Here, one_line, serving
 from tests.fakes.behaviour import CRASHED, HELD

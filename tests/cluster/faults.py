@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from distllm.store.postgres_heart import ALIVE_SECONDS, FROZEN_SECONDS
+from distllm.store.postgres.heart import ALIVE_SECONDS, FROZEN_SECONDS
 from tests.cluster.calls import Calls
 from tests.cluster.coordinators import Coordinators, Life
 from tests.cluster.watch import Watch

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from distllm.store import truths
-from distllm.store.postgres import in_its_words
+from distllm.store.postgres.words import in_its_words
 from tests.chaos.broken import BrokenPromiseError, few
 from tests.cluster.calls import Calls
 

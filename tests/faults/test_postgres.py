@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from distllm.domain.places import PostgresUrl
-from distllm.store import postgres
 from distllm.store.database import open_database
+from distllm.store.postgres import connection, questions, writer
 from tests.cli.conftest import Cli
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.server import FakeServer
@@ -127,8 +127,9 @@ async def test_a_server_whose_disk_is_full_is_waited_for_until_there_is_room(
 async def test_what_another_program_holds_is_waited_for_and_that_is_said(
     postgres_bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    monkeypatch.setitem(postgres._WRITING, "lock_timeout", "500ms")
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 2.0)
+    monkeypatch.setitem(writer._WRITING, "lock_timeout", "500ms")
+    for module in (writer, questions):
+        monkeypatch.setattr(module, "STATEMENT_SECONDS", 2.0)
     await store_job(postgres_bench.database, [paper(n) for n in range(8)], ["What?", "How?"])
     async with FakeServer(slots=2, seconds_per_token=0.02) as server:
         other = await asyncpg.connect(postgres_bench.store.place.secret)
@@ -228,7 +229,7 @@ async def test_a_connection_that_is_cut_without_a_word_ends_what_is_in_flight_an
     cable: tuple[Cable, PostgresUrl],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 4.0)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 4.0)
     between, place = cable
     async with (
         FakeServer(slots=2, seconds_per_token=0.02) as server,

@@ -21,7 +21,9 @@ from distllm.store.claims import claim
 from distllm.store.fleet import know_worker, register
 from distllm.store.leases import Group, Lease, reclaim
 from distllm.store.parts import keep_window, long_documents, save_parts
-from distllm.store.postgres import PostgresWriter, connect, in_its_words, set_up
+from distllm.store.postgres.connection import connect, set_up
+from distllm.store.postgres.words import in_its_words
+from distllm.store.postgres.writer import PostgresWriter
 from distllm.store.readings import NewPart, NewReading
 from distllm.store.results import settle
 from distllm.store.sqlite import SqliteTx

@@ -15,7 +15,7 @@ from distllm.store.claims import claim
 from distllm.store.control import cancel_some, request_cancel, retry_some
 from distllm.store.database import Database, open_database
 from distllm.store.leases import reclaim
-from distllm.store.postgres import PostgresWriter
+from distllm.store.postgres.writer import PostgresWriter
 from distllm.store.results import settle
 from distllm.store.submissions import build_prompts, create_job, save_document
 from distllm.store.tx import Tx

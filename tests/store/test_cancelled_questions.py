@@ -6,7 +6,7 @@ import time
 import pytest
 
 from distllm.domain.places import PostgresUrl
-from distllm.store.postgres import open_questions
+from distllm.store.postgres.questions import open_questions
 from tests.postgres_server import PostgresServer
 
 ASK = "SELECT pg_sleep(0.2)"

@@ -18,7 +18,8 @@ from distllm.store import exports, looks, pages
 from distllm.store.claims import claim
 from distllm.store.depth import depth
 from distllm.store.leases import reclaim
-from distllm.store.postgres import _ASKING, _question
+from distllm.store.postgres.questions import _ASKING
+from distllm.store.postgres.words import question_of
 from distllm.store.reads import PostgresReader
 from distllm.store.removal import remove_some
 from distllm.store.suspects import condemn, next_suspect
@@ -68,7 +69,7 @@ class Watched(PostgresStore):
 
     def ask(self, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         """What a reader asks."""
-        text, names = _question(statement)
+        text, names = question_of(statement)
         found = self.server.wait_for(self._asking.fetch(text, *(values[name] for name in names)))
         return [dict(row) for row in found]
 

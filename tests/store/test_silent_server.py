@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from distllm.domain.places import PostgresUrl
-from distllm.store import postgres
 from distllm.store.database import open_database
 from distllm.store.fleet import register
+from distllm.store.postgres import questions
 from distllm.store.tx import StoreError
 
 
@@ -70,7 +70,7 @@ async def test_who_leaves_in_a_hurry_does_not_wait_for_it(cable: tuple[Cable, Po
 async def test_who_asks_is_told_that_it_is_out_of_reach(
     cable: tuple[Cable, PostgresUrl], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr(questions, "STATEMENT_SECONDS", 1.0)
     between, place = cable
     async with open_database(place) as database:
         assert await database.read.unfinished() == []

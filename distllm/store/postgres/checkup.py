@@ -9,8 +9,9 @@ import asyncpg
 from distllm.domain.places import PostgresUrl
 from distllm.domain.text import size_in_words
 from distllm.store.findings import Ask, Finding, Level, content, leases, read_views, schema
-from distllm.store.postgres import AWAY, connect, in_its_words, set_up, unreachable
-from distllm.store.postgres_schema import server_revision
+from distllm.store.postgres.connection import AWAY, connect, set_up, unreachable
+from distllm.store.postgres.schema import server_revision
+from distllm.store.postgres.words import in_its_words
 from distllm.store.repair import LIVE
 from distllm.store.tx import Row
 

@@ -22,7 +22,8 @@ from distllm.domain.places import PostgresUrl
 from distllm.store.hearts import Beat, Heart, LostError
 from distllm.store.leases import take_back
 from distllm.store.machines import is_gone, this_machine
-from distllm.store.postgres import AWAY, IDLE, ME, PostgresTx, connect, unreachable
+from distllm.store.postgres.connection import AWAY, ME, connect, unreachable
+from distllm.store.postgres.writer import IDLE, PostgresTx
 from distllm.store.suspects import condemn
 from distllm.store.tx import Tx, as_list
 

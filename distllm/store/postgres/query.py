@@ -22,8 +22,8 @@ import asyncpg
 
 from distllm.domain.errors import DistllmError, UsageError
 from distllm.domain.places import PostgresUrl
-from distllm.store.postgres import AWAY, connect, next_count, set_up, unreachable
-from distllm.store.postgres_schema import must_be_made
+from distllm.store.postgres.connection import AWAY, connect, next_count, set_up, unreachable
+from distllm.store.postgres.schema import must_be_made
 from distllm.store.tx import Row
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ import asyncpg
 from distllm.domain.errors import DistllmError
 from distllm.domain.places import PostgresUrl
 from distllm.store.migrate import alembic_config, newer, revisions
-from distllm.store.postgres import session, unreachable
+from distllm.store.postgres.connection import session, unreachable
 
 OLDEST_VERSION = 15
 

@@ -20,8 +20,8 @@ from sqlalchemy import Column, Table
 from distllm.domain.errors import DistllmError
 from distllm.domain.places import PostgresUrl
 from distllm.store.migrate import DAMAGED, revisions, upgrade
-from distllm.store.postgres import as_kept, fetched, session
-from distllm.store.postgres_schema import COPYING, found_revision, upgrade_server
+from distllm.store.postgres.connection import as_kept, fetched, session
+from distllm.store.postgres.schema import COPYING, found_revision, upgrade_server
 from distllm.store.sqlite import open_for_writing, store_error, writer_lock
 from distllm.store.tables import metadata, prompts
 from distllm.store.tx import Row, length
