@@ -1,10 +1,9 @@
 """The command line of a campaign."""
 
-import argparse
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.driver import make_parser
 from tests.chaos.plants import MISTAKES
 
 TROUBLES = ("stop", "misbehave", "cut", "disk", "lock", "second", "clock", "told", "people")
@@ -65,14 +64,10 @@ class Options:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos",
-        description="Break distllm again and again, and see that no answer is lost and nothing is done twice.",
-        epilog=textwrap.dedent(EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "chaos", "Break distllm again and again, and see that no answer is lost and nothing is done twice.", EXAMPLES
     )
     add = parser.add_argument
-    add("--seed", type=int, default=1, help="decides the sequence of faults (1)")
     add("--kills", type=int, help="SIGKILLs at random moments (20)")
     add("--edges", type=int, help="SIGKILLs at the edges of commits (24, none if `edges` is not among the faults)")
     add("--others", type=int, help="rounds with each of the other faults (2)")
@@ -87,8 +82,6 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--papers", type=int, help="papers a job (as the work needs)")
     add("--questions", type=int, default=10, help="questions a job (10)")
     add("--max-retries", type=int, default=50, help="of the victims' configuration (50)")
-    add("--folder", type=Path, help="work here instead of in a temporary folder")
-    add("--keep", action="store_true", help="leave the folder as it is")
     given = parser.parse_args(arguments)
     faults = MISTAKES[given.plant].faults if given.plant and given.faults is None else FAULTS
     if given.faults is not None:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.chaos.broken import BrokenPromiseError
+from tests.chaos.driver import counted, listed
 from tests.chaos.edges import REQUIRED, Hit
 from tests.chaos.options import Options
 from tests.chaos.victim import POISONED
@@ -63,8 +64,8 @@ class Report:
         again, after = self.calls["again"], self.calls["again after a death"]
         lines = {
             "seed": str(self.options.seed),
-            "deaths": f"{sum(self.deaths.values())}: {_counted(self.deaths)}",
-            "troubles": _counted(self.troubles),
+            "deaths": f"{sum(self.deaths.values())}: {counted(self.deaths)}",
+            "troubles": counted(self.troubles),
             "left out": "; ".join(self.left_out) or "nothing",
             "databases": f"{self.databases}, looked at {self.looks} times in {self.look_seconds:.0f} s, each whole",
             "prompts": f"{self.prompts:,}",
@@ -84,15 +85,10 @@ class Report:
             f"{restarts[-1]:.2f} s",
             "seconds": f"{self.seconds:.0f}",
         }
-        width = max(map(len, lines))
-        text = [f"{name:<{width}}  {value}" for name, value in lines.items()]
+        text = [listed(lines)]
         if self.edges:
             text.append("edges hit (a transaction counts for each thing that it does):")
             text += [f"  {side:<13} {sort:<9} {count:>4}" for (side, sort), count in sorted(self.edges.items())]
             if self.missed:
                 text.append(f"  {self.missed} lives ended before their edge came")
         return "\n".join(text)
-
-
-def _counted(what: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(what.items())) or "none"

@@ -1,9 +1,9 @@
 """The command line of a run."""
 
-import argparse
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.chaos.driver import make_parser
 
 EXAMPLES = """
 examples:
@@ -37,21 +37,17 @@ class Options:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.cluster",
-        description="Break several coordinators and their PostgreSQL, and see that nothing is lost or done twice.",
-        epilog=textwrap.dedent(EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "cluster",
+        "Break several coordinators and their PostgreSQL, and see that nothing is lost or done twice.",
+        EXAMPLES,
     )
     add = parser.add_argument
-    add("--seed", type=int, default=1, help="decides the sequence of faults (1)")
     add("--prompts", type=int, default=20_000, help="how many there are to answer (20000)")
     add("--coordinators", type=int, default=3, help="how many there are at a time, 2 at least (3)")
     add("--seconds-between-faults", type=float, default=2.0, help="at least (2)")
     add("--stops", type=int, default=3, help="how often PostgreSQL crashes (3)")
     add("--longest", type=float, help="give up after so many seconds (by the number of prompts)")
-    add("--folder", type=Path, help="work here instead of in a temporary folder")
-    add("--keep", action="store_true", help="leave the folder as it is")
     given = parser.parse_args(arguments)
     if given.prompts < 1 or given.coordinators < 2 or given.seconds_between_faults <= 0 or given.stops < 0:
         parser.error("there must be a prompt, two coordinators, and some time between two faults")

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
 
+from tests.chaos.driver import counted, listed
 from tests.cluster.calls import Calls
 from tests.cluster.options import Options
 from tests.cluster.servers import SERVERS, SLOTS
@@ -42,19 +43,14 @@ class Report:
         lines = {
             "seed": str(self.options.seed),
             "coordinators": f"{self.options.coordinators} at a time, {self.lives} processes",
-            "faults": f"{sum(self.faults.values())}: {_counted(self.faults)}; {self.cut} connections cut{away}",
-            "prompts": f"{sum(states.values()):,}: {_counted(states)}",
-            "calls": f"{len(self.calls.made):,}: {_counted(how)}",
-            "again": _counted(self.calls.causes),
+            "faults": f"{sum(self.faults.values())}: {counted(self.faults)}; {self.cut} connections cut{away}",
+            "prompts": f"{sum(states.values()):,}: {counted(states)}",
+            "calls": f"{len(self.calls.made):,}: {counted(how)}",
+            "again": counted(self.calls.causes),
             "in the air": f"{self.calls.in_the_air:,} calls at all faults",
             "taken back": back,
             "busiest": f"{max(self.calls.most.values(), default=0)} requests at one of {SERVERS} servers, of {SLOTS}",
             "looks": f"{self.looks} at all of the database, each sound",
             "seconds": f"{self.seconds:.0f}, the coordinators ended {self.ended_within:.1f} s after their job",
         }
-        width = max(map(len, lines))
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
-
-
-def _counted(what: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(what.items())) or "none"
+        return listed(lines)
