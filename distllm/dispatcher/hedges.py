@@ -1,8 +1,10 @@
 """Stragglers: prompts in flight that an idle worker is asked too, under the lease that both then share."""
 
 import math
-from collections.abc import Sequence, Set
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cache
 
 from distllm.balancer.paces import Flight, Pace, told
 from distllm.balancer.stragglers import LEAST_SECONDS, Straggler, best_hedge
@@ -24,6 +26,15 @@ class _InFlight:
     rest: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """A worker with seats that are `free`, and its window for each model that it has."""
+
+    station: Station
+    windows: Mapping[str, int]
+    free: Sequence[Seat]
+
+
 class Hedges:
     """The leases that two workers are asked at once: the first answer stops the other request.
 
@@ -43,20 +54,24 @@ class Hedges:
         workers that the policy has not `planned` to ask.
         """
         idle = [
-            station
+            _Idle(station, station.windows(), free)
             for station in self._stations
-            if station.id in planned and station.taking and not station.silent and station.has_free_seat
+            if station.id in planned and station.taking and not station.silent and (free := _free_seats(station))
         ]
         if not idle:
             return None
         answers, tokens = map(sum, zip(*(station.written for station in self._stations), strict=True))
         answer_tokens = tokens / answers if answers else 0.0
+        fastest = cache(lambda model: _fastest(idle, model, answer_tokens))
+        readers: defaultdict[int | None, list[tuple[_Idle, Seat]]] = defaultdict(list)
+        for each in idle:
+            for seat in each.free:
+                readers[seat.cached].append((each, seat))
         pairs = [
-            (each, station, seat, _elsewhere(station, seat, each, answer_tokens))
-            for each in self._in_flight(paused, answer_tokens)
-            for station in idle
-            if station is not each.station and each.lease.needs <= station.windows().get(each.group.model, 0)
-            for seat in _free_seat(station, each.lease.reading_id)
+            (slow, other.station, seat, _elsewhere(other.station, seat, slow, answer_tokens))
+            for slow in self._in_flight(paused, answer_tokens)
+            for other, seat in (*readers[slow.lease.reading_id], *fastest(slow.group.model))
+            if other.station is not slow.station and slow.lease.needs <= other.windows.get(slow.group.model, 0)
         ]
         best = best_hedge([Straggler(each.rest, elsewhere) for each, _, _, elsewhere in pairs])
         if best is None:
@@ -118,14 +133,33 @@ def _rest(station: Station, seat: Seat, pace: Pace | None, now: float) -> float:
     return Flight(seat.reads, now - seat.began).left(pace)
 
 
-def _free_seat(station: Station, reading_id: int) -> Sequence[Seat]:
-    """The seat of an idle worker that would be asked, rather one that has read the paper; none if all are at work."""
-    free = [
+def _free_seats(station: Station) -> list[Seat]:
+    """The seats of an idle worker that could be asked; none if all are at work."""
+    if not station.has_free_seat:
+        return []
+    return [
         seat
         for seat in station.open_seats()
         if seat.wanting and seat.current is None and (seat.task is None or seat.task.done())
     ]
-    return sorted(free, key=lambda seat: seat.cached != reading_id)[:1]
+
+
+def _fastest(idle: Sequence[_Idle], model: str, answer_tokens: float) -> list[tuple[_Idle, Seat]]:
+    """Whom it may be best to ask of those that have not read the paper: none that two others surpass in everything.
+
+    One of two may be the very worker that takes long.
+    """
+    able = []
+    for each in idle:
+        if model in each.windows:
+            pace = _pace(each.station, model, answer_tokens)
+            able.append((each, 0.0 if pace is None else pace.prefill, 0.0 if pace is None else pace.decode))
+    found: list[tuple[_Idle, float]] = []
+    for each, _, decode in sorted(able, key=lambda one: -one[1]):
+        wide = each.windows[model]
+        if sum(faster >= decode and other.windows[model] >= wide for other, faster in found) < 2:
+            found.append((each, decode))
+    return [(each, each.free[0]) for each, _ in found]
 
 
 def _elsewhere(station: Station, seat: Seat, straggler: _InFlight, answer_tokens: float) -> float | None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -323,6 +323,28 @@ async def test_what_does_not_fit_the_window_of_an_idle_worker_is_not_sent_to_it(
         slow.release()
         await ends(run)
     assert attempts(bench) == [(1, "done")]
+
+
+async def test_of_many_idle_workers_one_that_can_hold_it_is_asked_though_others_are_faster(bench: Bench) -> None:
+    slow = FakeServer(seconds_per_token=1.0, context=8192)
+    narrow = [FakeServer(context=60) for _ in range(3)]
+    wide = FakeServer(context=8192)
+    for server in (*narrow, wide):
+        server.probe_status = ILL
+    async with AsyncExitStack() as stack:
+        for server in (slow, *narrow, wide):
+            await stack.enter_async_context(server)
+            await knows(bench, server, SLOW if server is slow else FAST)
+        await knows(bench, wide, replace(FAST, decode=FAST.decode / 2))
+        await store_job(bench.database, [paper(0)], ["What?"])
+        async with bench.coordinator(slow, *narrow, wide) as coordinator:
+            run = asyncio.create_task(coordinator.run(lambda _: True))
+            await slow.until(lambda: len(slow.requests) == 1)
+            for server in (*narrow, wide):
+                server.probe_status = WELL
+            await ends(run)
+        assert [len(server.requests) for server in (*narrow, wide)] == [0, 0, 0, 1]
+    bench.assert_consistent()
 
 
 async def test_what_is_asked_alone_is_taken_from_its_worker_by_no_faster_one(bench: Bench) -> None:
