@@ -18,23 +18,27 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One seat: its pace, in how many seconds it will be free, and whether it wants a new paper then."""
+    """One seat: its pace, in how many seconds it will be free, and whether it wants a new paper then.
+
+    `window` is what it can hold, in tokens.
+    """
 
     worker_id: int
     pace: Pace
     free_in: float
     wanting: bool
+    window: int
 
 
 def projected_end(places: Sequence[Place], papers: Sequence[Paper]) -> float:
     """In how many seconds everything can be answered, if nobody is idle before and no paper is cut in two.
 
-    `papers` have the longest first.
+    `papers` have the longest first; somebody can hold it.
     """
     if not papers:
         return 0.0
     longest = papers[0]
-    one_alone = min(place.free_in + place.pace.seconds(longest) for place in places)
+    one_alone = min(place.free_in + place.pace.seconds(longest) for place in places if place.window >= longest.needs)
     # Work is measured in seconds of the first place; the others' are as much shorter as they are faster with it.
     whole = Paper(sum(paper.tokens for paper in papers), sum(paper.prompts for paper in papers), 0)
     reference = places[0].pace.seconds(whole)
@@ -54,12 +58,14 @@ def projected_end(places: Sequence[Place], papers: Sequence[Paper]) -> float:
 def longest_in_time(places: Sequence[Place], papers: Sequence[Paper]) -> dict[int, int]:
     """For each worker with a seat that wants one, what the longest paper needs that it may take; 0 for none.
 
-    `papers` have the longest first.
+    `papers` have the longest first; those that nobody can hold are waited for by nobody.
     """
     soonest: dict[int, Place] = {}
     for place in places:
         if place.wanting and place.free_in <= soonest.get(place.worker_id, place).free_in:
             soonest[place.worker_id] = place
+    widest = max((place.window for place in places), default=0)
+    papers = [paper for paper in papers if paper.needs <= widest]
     if not papers or not soonest:
         return dict.fromkeys(soonest, 0)
     end = projected_end(places, papers) * (1 + _ROUNDING)

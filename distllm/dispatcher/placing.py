@@ -45,6 +45,11 @@ class Placing:
         self._new = {each.id for each in self._stations if model not in each.rates and each.mean_seconds is None}
         self.places = [place for station in self._stations for place in self._places_of(station)] or None
 
+    @property
+    def idle(self) -> bool:
+        """Whether every seat could begin with a paper now, so that nobody else is to be waited for."""
+        return all(place.wanting and not place.free_in for place in self.places or ())
+
     def _paces_of(self, answer_tokens: float) -> dict[int, Pace]:
         """Whoever has not told its pace is taken to be like the others, and slower while it is silent."""
         paces = {station.id: told(station.rates.get(self.model), answer_tokens) for station in self._stations}
@@ -67,9 +72,11 @@ class Placing:
 
     def _places_of(self, station: Station) -> list[Place]:
         """The station's seats; those that are free first have what it has leased and not begun."""
-        pace = self._paces[station.id]
+        pace, window = self._paces[station.id], self._windows[station.id]
         places = [
-            Place(station.id, pace, self._under_way(seat, pace) + pace.answering(len(seat.leases)), seat.wanting)
+            Place(
+                station.id, pace, self._under_way(seat, pace) + pace.answering(len(seat.leases)), seat.wanting, window
+            )
             for seat in station.open_seats()
         ]
         for group in station.ready:
@@ -137,17 +144,25 @@ class Placing:
     def help_out(self, idle: Set[int]) -> tuple[Ask, list[Lease]] | None:
         """What one of the `idle` workers asks for to help another, and the leases that are taken from that for it."""
         every = [load for load in self._loads() if load.group.model == self.model]
+        cannot = {station.id: station.cannot_help for station in self._stations}
         in_vain: set[tuple[float, int]] = set()
         for worker_id in sorted(idle & self._paces.keys(), key=lambda each: -self._paces[each].prefill):
             decode, window = self._paces[worker_id].decode, self._windows[worker_id]
             if any(decode <= faster and window <= wider for faster, wider in in_vain):
                 continue
-            loads = [load for load in every if load.worker_id != worker_id and load.busy.tokens <= window]
+            loads = [
+                load
+                for load in every
+                if load.worker_id != worker_id
+                and load.busy.tokens <= window
+                and load.group.reading_id not in cannot[worker_id]
+            ]
             best = best_help(self._paces[worker_id], [load.busy for load in loads])
             if best is not None:
                 load, count = loads[best[0]], best[1]
                 return Ask(worker_id, {self.model: window}, count, reading=load.group.reading_id), load.take(count)
-            in_vain.add((decode, window))
+            if not cannot[worker_id]:
+                in_vain.add((decode, window))
         return None
 
 

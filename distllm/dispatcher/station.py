@@ -27,7 +27,8 @@ class Station:
 
     `limit` is the number of seats that is configured, None to believe the server, or one. It is `silent` if it missed
     a probe with requests in flight and has answered nothing since. While it is not `ours`, another coordinator may be
-    asking its worker: nothing is sent. One that is `leaving` ends what was leased for it, and is another's then.
+    asking its worker: nothing is sent. One that is `leaving` ends what was leased for it, and is another's then. It
+    `cannot_help` with the readings of which it could have nothing when it was to help another with them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Station:
         self.rates = dict(known.rates)
         self.ready: deque[Group] = deque()
         self.seats: list[Seat] = []
+        self.cannot_help: set[int] = set()
         self._limit = limit
         self._warm = deque(known.read_last)
         self._concurrency = Concurrency(limit, known.seats)

@@ -232,7 +232,11 @@ class Turns:
                 return _Turn([] if group is None else [group], moved, draining=group is None, papers=known_papers)
             papers = backlog(tx, placing.model) if placing is not None and look_at_backlog else known_papers
             placed = asks if placing is None else placing.bounded(asks, papers)
-            return _Turn(claim(tx, placed, held, self._me, now), moved, draining=False, papers=papers)
+            groups = claim(tx, placed, held, self._me, now)
+            if not groups and placing is not None and placing.idle:
+                # For whom the rest was left cannot have it, since it has refused it, say, or is spared.
+                groups = claim(tx, asks, held, self._me, now)
+            return _Turn(groups, moved, draining=False, papers=papers)
 
         began = self._clock.ticks()
         try:
@@ -250,7 +254,7 @@ class Turns:
             self._tell(Leased(leased, self._clock.ticks() - began))
         if look_at_backlog:
             self._backlog_due = self._clock.ticks() + BACKLOG_EVERY_SECONDS
-        self._helping = None
+        self._note_help(groups)
         self._write_failed = False
         self._asker.recorded(batch.sent)
         self._judge.written(factors, proven)
@@ -297,6 +301,15 @@ class Turns:
             self._helping, taken = found
             self._batch.returned.extend(taken)
             self.wake()
+
+    def _note_help(self, groups: Sequence[Group]) -> None:
+        """Who was to help and could have nothing, since it has refused that before, is not to help with it again."""
+        helping, self._helping = self._helping, None
+        if helping is not None and not any(
+            (group.worker_id, group.reading_id) == (helping.worker_id, helping.reading) for group in groups
+        ):
+            assert helping.reading is not None
+            self._stations[helping.worker_id].cannot_help.add(helping.reading)
 
     def _hedge(self) -> None:
         """Have a worker that found nothing asked what another one takes long for, where nothing unsent is left."""

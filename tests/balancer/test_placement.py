@@ -17,8 +17,8 @@ def paper(tokens: int, prompts: int = 5) -> Paper:
     return Paper(tokens, prompts, tokens)
 
 
-def place(worker_id: int, pace: Pace, free_in: float = 0.0, *, wanting: bool = True) -> Place:
-    return Place(worker_id, pace, free_in, wanting)
+def place(worker_id: int, pace: Pace, free_in: float = 0.0, *, wanting: bool = True, window: int = 100_000) -> Place:
+    return Place(worker_id, pace, free_in, wanting, window)
 
 
 def test_one_worker_alone_takes_whatever_is_longest() -> None:
@@ -46,6 +46,17 @@ def test_a_worker_that_hangs_keeps_the_others_from_no_paper_for_ever() -> None:
     assert longest_in_time(hung, [paper(40_000)]) == {2: 40_000}
 
 
+def test_what_only_the_slow_worker_can_hold_is_left_to_nobody_else() -> None:
+    places = [place(1, FAST, window=8_000), place(2, SLOW, window=64_000)]
+    assert longest_in_time(places, [paper(40_000), paper(5_000)])[2] == 40_000
+    assert longest_in_time(places, [paper(5_000)]) == {1: 5_000, 2: 0}
+
+
+def test_what_nobody_can_hold_is_waited_for_by_nobody() -> None:
+    places = [place(1, FAST, window=8_000), place(2, SLOW, window=8_000)]
+    assert longest_in_time(places, [paper(40_000), paper(5_000)]) == longest_in_time(places, [paper(5_000)])
+
+
 PACES = st.builds(
     Pace,
     prefill=st.floats(10, 10_000),
@@ -62,7 +73,9 @@ def _as_one_worker_each(places: list[Place]) -> list[Place]:
 
 
 PLACES = st.lists(
-    st.builds(Place, st.integers(1, 5), PACES, st.floats(0, 1000), st.booleans()), min_size=1, max_size=8
+    st.builds(Place, st.integers(1, 5), PACES, st.floats(0, 1000), st.booleans(), st.just(60_000)),
+    min_size=1,
+    max_size=8,
 ).map(_as_one_worker_each)
 PAPERS = st.lists(st.builds(Paper, st.integers(1, 50_000), st.integers(1, 20), st.integers(1, 60_000)), max_size=20)
 

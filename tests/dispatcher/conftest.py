@@ -17,10 +17,11 @@ from distllm.dispatcher.coordinator import Coordinator
 from distllm.domain.clock import Clock
 from distllm.domain.events import Event, Noticed
 from distllm.domain.hours import Hours
-from distllm.domain.models import Document, Template, WorkerSpec, WorkerType
+from distllm.domain.models import Document, Rates, Template, WorkerSpec, WorkerType
 from distllm.domain.tokens import estimate_tokens
 from distllm.presets import render_system
 from distllm.store.database import Database, open_database
+from distllm.store.fleet import know_worker, learn
 from distllm.store.readings import NewReading
 from distllm.store.submissions import NewJob, NewQuestion, build_prompts, create_job, save_document
 from distllm.store.tx import Tx
@@ -34,6 +35,8 @@ from tests.store.store_kit import PostgresStore, SqliteStore, Store
 __all__ = ["emptied", "path", "postgres_store", "sqlite_store"]
 
 MODEL = "fake-model"
+
+FAST, SLOW = Rates(prefill=10_000, decode=1_000), Rates(prefill=100, decode=1)
 
 
 def paper(number: int, words: int = 60) -> str:
@@ -150,6 +153,19 @@ class Bench:
         store_kit.assert_consistent(self.store)
         assert self.rows("SELECT id FROM prompts WHERE state = 'leased'") == []
         assert self.rows("SELECT id FROM attempts WHERE outcome IS NULL") == []
+
+
+async def knows(bench: Bench, server: FakeServer, rates: Rates) -> int:
+    """As if the server had shown its pace in an earlier run, with answers of twelve tokens; its id."""
+
+    def earlier(tx: Tx) -> int:
+        worker = know_worker(tx, server.url, f"w of {server.port}", "openai")
+        learn(tx, worker, MODEL, rates, 1.0)
+        return worker
+
+    worker = await bench.database.write(earlier)
+    await bench.change("UPDATE workers SET succeeded = 10, completion_tokens = 120 WHERE id = :worker", worker=worker)
+    return worker
 
 
 def _spec(name: str, server: FakeServer, context_length: int | None) -> WorkerSpec:

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from tests.dispatcher.conftest import Bench, paper, store_job
+from tests.dispatcher.conftest import FAST, SLOW, Bench, knows, paper, store_job
+from tests.fakes.behaviour import TOO_LONG
 from tests.fakes.server import FakeServer
 
 QUESTIONS = ["What is asked?", "How was it done?", "What was found?", "What is weak?"]
@@ -106,4 +107,28 @@ async def test_an_idle_worker_takes_over_what_a_slow_one_has_not_sent(bench: Ben
         assert len(fast.requests) + len(slow.requests) == 24
     assert bench.rows("SELECT count(*) FROM results") == [(24,)]
     assert bench.rows("SELECT sum(failures) + sum(losses) FROM prompts") == [(0,)]
+    bench.assert_consistent()
+
+
+async def test_what_only_the_slow_worker_can_hold_is_asked_of_it(bench: Bench) -> None:
+    fast, slow = FakeServer(context=900), FakeServer(context=8000)
+    async with fast, slow:
+        await knows(bench, fast, FAST)
+        await knows(bench, slow, SLOW)
+        await store_job(bench.database, [paper(0, 300), paper(1)], ["What?", "How?"])
+        await bench.work(fast, slow)
+    assert len(slow.requests) == 2
+    bench.assert_consistent()
+
+
+async def test_what_the_fast_worker_has_refused_is_asked_of_the_slow_one(bench: Bench) -> None:
+    fast, slow = FakeServer(tells=None), FakeServer()
+    fast.behave_always(TOO_LONG)
+    async with fast, slow:
+        await knows(bench, fast, FAST)
+        await knows(bench, slow, SLOW)
+        await store_job(bench.database, [paper(0)], ["What?", "How?"])
+        await bench.work(fast, slow)
+    assert {seen.question for seen in slow.requests} == {"What?", "How?"}
+    assert bench.rows("SELECT count(*) FROM results") == [(2,)]
     bench.assert_consistent()

@@ -15,28 +15,13 @@ from distllm.domain.clock import Clock
 from distllm.domain.events import Answered, TriedInVain
 from distllm.domain.models import Ask, Rates
 from distllm.store.control import cancel_some, go_on, pause, request_cancel
-from distllm.store.fleet import know_worker, learn
 from distllm.store.tx import Tx
-from tests.dispatcher.conftest import MODEL, Bench, paper, store_job
+from tests.dispatcher.conftest import FAST, SLOW, Bench, knows, paper, store_job
 from tests.fakes.behaviour import BREAKS_OFF, HELD, STALLS
 from tests.fakes.server import FakeServer
 
 WELL, ILL = 200, 503
-FAST, SLOW = Rates(prefill=10_000, decode=1_000), Rates(prefill=100, decode=1)
 FAILS_LATER = replace(BREAKS_OFF, held=True)
-
-
-async def knows(bench: Bench, server: FakeServer, rates: Rates) -> int:
-    """As if the server had shown its pace in an earlier run, with answers of twelve tokens; its id."""
-
-    def earlier(tx: Tx) -> int:
-        worker = know_worker(tx, server.url, f"w of {server.port}", "openai")
-        learn(tx, worker, MODEL, rates, 1.0)
-        return worker
-
-    worker = await bench.database.write(earlier)
-    await bench.change("UPDATE workers SET succeeded = 10, completion_tokens = 120 WHERE id = :worker", worker=worker)
-    return worker
 
 
 @asynccontextmanager
