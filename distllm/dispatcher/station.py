@@ -81,6 +81,14 @@ class Station:
         return self.health is not None and self.health.healthy
 
     @property
+    def trusted(self) -> bool:
+        """Whether what was leased for it is its own until it is sent.
+
+        A probe that a busy worker misses proves little; prompts that have failed there do.
+        """
+        return self.usable or (self.busy and self.breaker.closed)
+
+    @property
     def usable(self) -> bool:
         """Whether it may be sent anything now."""
         return (

@@ -199,7 +199,7 @@ class Turns:
         if not (batch or asks):
             self._start_seats()
             return 0
-        held = [reading for station in self._stations.values() for reading in station.readings()]
+        held = self._held()
         takers = self._takers() if self.claiming else []
         at_hand = self.leases()
         known = batch.leases() | at_hand
@@ -340,7 +340,7 @@ class Turns:
             return []
         stations = [station for station in self._stations.values() if station.taking]
         means = [station.mean_seconds for station in stations if station.mean_seconds]
-        held = {reading for station in self._stations.values() for reading in station.readings()}
+        held = self._held()
         machines = [station.view(min(means, default=None), held) for station in stations]
         asks = self._policy.plan(machines, self._rng)
         # Who is still at work now may find something in the next turn.
@@ -348,6 +348,10 @@ class Turns:
         if self._helping is not None:
             asks = [self._helping, *asks]
         return asks if self._seats_in_all is None else asks[: max(0, int(self._room()))]
+
+    def _held(self) -> set[int]:
+        """The readings that others are not to begin with: not those of a worker that may never end them."""
+        return {reading for station in self._stations.values() if station.trusted for reading in station.readings()}
 
     def _room(self) -> float:
         """How many more seats may be at work; what is leased will be in flight too."""
@@ -357,7 +361,7 @@ class Turns:
 
     def _return_unusable(self) -> None:
         for station in self._stations.values():
-            keep = self.claiming and not self._draining and station.ours and (station.usable or station.busy)
+            keep = self.claiming and not self._draining and station.ours and station.trusted
             self._batch.returned.extend(station.surplus() if keep else station.unsent())
 
     async def _wait_for_database(self, error: StoreError) -> None:

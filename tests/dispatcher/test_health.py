@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from distllm.dispatcher.probes import AT_ONCE
 from distllm.domain.events import WorkerChanged
 from tests.dispatcher.conftest import Bench, paper, store_job
-from tests.fakes.behaviour import Behaviour, Ending
+from tests.fakes.behaviour import STALLS, Behaviour, Ending
 from tests.fakes.server import FakeServer
 
 
@@ -71,6 +71,23 @@ async def test_one_that_hangs_prompt_after_prompt_is_left_alone_by_its_breaker(b
         await run
     assert bench.rows("SELECT count(*), count(DISTINCT worker) FROM answers") == [(20, 1)]
     assert bench.rows("SELECT max(failures) FROM prompts") == [(1,)]
+    bench.assert_consistent()
+
+
+async def test_what_an_open_breaker_holds_goes_to_another_though_one_request_hangs_there(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(4)], [f"q{n}?" for n in range(6)])
+    async with FakeServer(slots=4) as ill, FakeServer() as well:
+        ill.behave(STALLS)
+        ill.behave_always(Behaviour(status=500, body={"error": {"message": "it failed"}}))
+        well.probe_status = 503
+        async with bench.coordinator(ill, well) as coordinator:
+            run = asyncio.create_task(coordinator.run(None))
+            await ill.until(lambda: len(ill.requests) >= 4)
+            well.probe_status = 200
+            await well.until(lambda: len(well.requests) == 23)
+            coordinator.abort()
+            await run
+    assert bench.rows("SELECT count(*) FROM results") >= [(22,)]
     bench.assert_consistent()
 
 
