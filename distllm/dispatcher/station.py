@@ -243,9 +243,14 @@ class Station:
         return seat.leases.popleft()
 
     def may_send(self, seat: Seat) -> bool:
-        """Whether there is something that this seat may send now: one that is closed ends what it holds."""
-        held = bool(seat.leases) and seat.place < self._concurrency.finishing
-        return self.usable and (held or (bool(self.ready) and seat.place < self._concurrency.allowed))
+        """Whether there is something that this seat may send now: one that is closed ends what it holds.
+
+        A server that is too busy may have all that it can take from seats that are closed since.
+        """
+        finishing = self._concurrency.finishing
+        held = bool(seat.leases) and seat.place < finishing
+        begins = bool(self.ready) and seat.place < self._concurrency.allowed
+        return self.usable and (held or begins) and self.in_flight < finishing
 
     def readings(self) -> Iterator[int]:
         """The readings that are this worker's for now."""

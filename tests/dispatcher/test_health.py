@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from distllm.dispatcher.probes import AT_ONCE
 from distllm.domain.events import WorkerChanged
 from tests.dispatcher.conftest import Bench, paper, store_job
-from tests.fakes.behaviour import STALLS, Behaviour, Ending
+from tests.fakes.behaviour import GOOD, HELD, STALLS, TOO_MANY, Behaviour, Ending
 from tests.fakes.server import FakeServer
 
 
@@ -88,6 +88,25 @@ async def test_what_an_open_breaker_holds_goes_to_another_though_one_request_han
             coordinator.abort()
             await run
     assert bench.rows("SELECT count(*) FROM results") >= [(22,)]
+    bench.assert_consistent()
+
+
+async def test_a_server_that_is_too_busy_beside_a_long_request_is_asked_again_when_that_has_ended(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(6)], ["What?"])
+    async with FakeServer(slots=1, kind="plain") as server:
+        server.behave(TOO_MANY, HELD)
+        server.behave_always(TOO_MANY)
+        async with bench.coordinator(server, seats=2) as coordinator:
+            run = asyncio.create_task(coordinator.run(lambda _: True))
+            await server.until(lambda: len(server.requests) == 2)
+            before = server.probes
+            await server.until(lambda: server.probes >= before + 3)
+            assert len(server.requests) == 2
+            server.behave_always(GOOD)
+            server.release()
+            async with asyncio.timeout(10):
+                await run
+    assert bench.rows("SELECT count(*) FROM results") == [(6,)]
     bench.assert_consistent()
 
 
