@@ -280,11 +280,12 @@ class Turns:
         return len(batch.ended) + leased
 
     def _placing(self) -> Placing | None:
-        """The pace of the fleet, where it can be told: several workers, and one model for all."""
+        """The pace of the fleet, where it can be told: several workers, and one model for all that they can do."""
         stations = [station for station in self._stations.values() if station.taking]
-        if len(stations) < 2 or len(self._models) != 1:
+        models = {model for model in self._models if any(station.serves(model) for station in stations)}
+        if len(stations) < 2 or len(models) != 1:
             return None
-        [model] = self._models
+        [model] = models
         placing = Placing(stations, model, self._clock.ticks())
         return placing if placing.places else None
 

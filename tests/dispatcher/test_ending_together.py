@@ -1,5 +1,6 @@
 """Uneven workers end together: the slow one takes no paper that it would be waited for with, and is helped out."""
 
+import asyncio
 from collections import Counter
 
 from tests.dispatcher.conftest import FAST, SLOW, Bench, knows, paper, store_job
@@ -131,4 +132,17 @@ async def test_what_the_fast_worker_has_refused_is_asked_of_the_slow_one(bench: 
         await bench.work(fast, slow)
     assert {seen.question for seen in slow.requests} == {"What?", "How?"}
     assert bench.rows("SELECT count(*) FROM results") == [(2,)]
+    bench.assert_consistent()
+
+
+async def test_a_job_that_waits_for_a_model_that_nobody_has_spoils_the_placing_of_no_other(bench: Bench) -> None:
+    fast, slow = FakeServer(), FakeServer()
+    async with fast, slow:
+        await knows(bench, fast, FAST)
+        await knows(bench, slow, SLOW)
+        await store_job(bench.database, [paper(9)], ["What?"], model="nobody-has-it")
+        job_id = await store_job(bench.database, [paper(0), paper(1)], ["What?", "How?"])
+        async with bench.coordinator(fast, slow) as coordinator, asyncio.timeout(20):
+            await coordinator.run(lambda wanted: wanted == job_id)
+    assert (len(fast.requests), len(slow.requests)) == (4, 0)
     bench.assert_consistent()
