@@ -7,7 +7,9 @@ _FEWEST_TOKENS_READ = 64
 _FEWEST_TOKENS_WRITTEN = 8
 # A server also tells the time that it takes to see that a model is loaded.
 _SHORTEST_LOAD = 0.5
-# Time limits are made of these rates, so that no server may tell one that gives it years, or no time at all.
+# A machine that slept during an answer tells hours for it: one counts as no more than this many times slower.
+_MOST_TIMES_SLOWER = 4.0
+# Tokens a second of any machine that is of use; the slowest bounds the time limits that are made of these rates.
 _SLOWEST, _FASTEST = 0.1, 1e6
 
 
@@ -25,5 +27,8 @@ def learnt(rates: Rates, usage: Usage) -> Rates:
 
 
 def _blend(old: float | None, new: float) -> float:
+    """The mean of the times that a token takes: so no answer makes a rate more than 1/0.7 times as high."""
     new = min(max(new, _SLOWEST), _FASTEST)
-    return new if old is None else (1 - _NEWEST) * old + _NEWEST * new
+    if not old:
+        return new
+    return 1 / ((1 - _NEWEST) / old + _NEWEST / max(new, old / _MOST_TIMES_SLOWER))
