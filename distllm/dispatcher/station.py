@@ -12,7 +12,7 @@ from distllm.balancer.rates import learnt
 from distllm.balancer.weights import weigh
 from distllm.dispatcher.seat import Seat
 from distllm.domain.clock import Clock
-from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates
+from distllm.domain.models import ErrorClass, Health, Offer, Outcome, Rates, Usage
 from distllm.domain.tokens import estimate_tokens
 from distllm.store.fleet import Knowledge
 from distllm.store.leases import Group, Lease
@@ -54,6 +54,7 @@ class Station:
         self.cannot_help: set[int] = set()
         self._limit = limit
         self._warm = deque(known.read_last)
+        self._read_before = set(known.read_last)
         self._concurrency = Concurrency(limit, known.seats)
         self._aliases = aliases
         self._refused: set[str] = set()
@@ -118,6 +119,7 @@ class Station:
         self.rates = dict(known.rates)
         self._written = known.written
         self._warm = deque(known.read_last)
+        self._read_before = set(known.read_last)
         self._concurrency = Concurrency(self._limit, known.seats)
         self.breaker = Breaker()
         if known.breaker != BreakerState.CLOSED:
@@ -336,7 +338,7 @@ class Station:
                 self._answer_seconds += outcome.seconds
                 answers, tokens = self._written
                 self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
-                self.rates[model] = learnt(self.rates.get(model, Rates()), outcome.usage)
+                self.rates[model] = learnt(self.rates.get(model, Rates()), self._surely_read(lease, outcome.usage))
                 self._concurrency.ended(seat.sent, now, _work(seat, model, outcome))
                 self._set_up_seats()
             case ErrorClass.BROKEN:
@@ -358,6 +360,16 @@ class Station:
                 self.refuse(model)
             case _:
                 pass
+
+    def _surely_read(self, lease: Lease, usage: Usage) -> Usage:
+        """What an answer cost, without the time to read what may have been cached since before it was ours, untold.
+
+        That is the first answer about a reading; what was sent since then its adapter knows.
+        """
+        if lease.level or lease.reading_id not in self._read_before:
+            return usage
+        self._read_before.remove(lease.reading_id)
+        return usage if usage.cached_tokens is not None else replace(usage, prefill_seconds=None)
 
     def busy_seconds(self) -> float:
         """Time with a request in flight since this was asked last."""

@@ -131,7 +131,7 @@ class OllamaWorker(Worker):
         return {"keep_alive": KEEP_ALIVE} | self._extra | preset | needed
 
     def _is_new(self, system: str) -> bool:
-        """Whether this text is read here for the first time, so that none of it can be cached."""
+        """Whether this process has it read for the first time; what others had it read, only the database knows."""
         mark = hash(system)
         if not system or mark not in self._texts:
             self._texts.append(mark)
@@ -234,7 +234,7 @@ class OllamaWorker(Worker):
 class _Parser:
     """Translates lines of JSON; only `done` ends an answer, whatever the stream does.
 
-    Where the text is not `cold`, an unknown part of it was cached.
+    Where the text is not `cold`, an unknown part of it was cached; else nothing that this process sent.
     """
 
     def __init__(self, translator: Translator, *, cold: bool, counts_cached: bool) -> None:

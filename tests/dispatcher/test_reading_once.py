@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from itertools import pairwise
 
+import pytest
+
 from distllm.balancer.policies import Weighted
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.server import FakeServer
@@ -79,6 +81,31 @@ async def test_what_a_worker_has_read_stays_with_it_over_a_restart(bench: Bench)
         one_paper = min(seen.prompt_tokens for seen in one.requests)
         assert all(len(servers) == 1 for servers in servers_of_papers(one, two).values())
         assert read_anew(one) + read_anew(two) < 1.2 * 20 * one_paper
+    bench.assert_consistent()
+
+
+async def test_a_paper_that_was_read_before_a_restart_says_nothing_of_how_fast_a_silent_server_reads(
+    bench: Bench,
+) -> None:
+    """Ollama counts what it had cached, and does not tell it."""
+
+    def prefill() -> float:
+        ((rate,),) = bench.rows("SELECT prefill_rate FROM worker_models")
+        return float(rate)
+
+    async with FakeServer(kind="ollama", slots=2, seconds_per_prompt_token=0.0005) as server:
+        await store_job(bench.database, [paper(0, 150), paper(1, 150)], QUESTIONS[:1])
+        await bench.work(server)
+        assert prefill() == pytest.approx(2000)
+        for question in QUESTIONS[1:3]:
+            await store_job(bench.database, [paper(0, 150), paper(1, 150)], [question])
+            await bench.work(server)
+            assert server.requests[-1].cached_tokens > 100
+            assert prefill() == pytest.approx(2000)
+        server.seconds_per_prompt_token = 0.001
+        await store_job(bench.database, [paper(0, 150), paper(2, 150)], QUESTIONS[3:4])
+        await bench.work(server)
+        assert 1000 < prefill() < 1900
     bench.assert_consistent()
 
 
