@@ -19,6 +19,9 @@ from distllm.workers.errors import ServerError, Sign, Translator
 CHARACTERS_PER_TOKEN = 64
 """More than any tokenizer makes of one token on average; an answer beyond it ignores its token limit."""
 
+TIMES_ALLOWED = 2
+"""Some servers write a token or a draft more than `max_tokens`, thinking included; a count beyond this is none."""
+
 BYTES_PER_TOKEN = 2**14
 """More than any server puts around one token; what it sends before and after all of them may have `BYTES_AROUND`."""
 
@@ -122,6 +125,12 @@ class Answer:
         if size and self.first_token is None:
             self.first_token = asyncio.get_running_loop().time()
 
+    def cost(self) -> Usage:
+        """What was told that it cost, without a count of tokens that it cannot have."""
+        written = self.usage.completion_tokens or 0
+        believed = written <= TIMES_ALLOWED * self.call.max_tokens
+        return self.usage if believed else replace(self.usage, completion_tokens=None)
+
     def texts(self) -> tuple[str, str | None]:
         """The answer, and the thinking that came before it, both stripped."""
         answer, thinking = _whole(self._texts), _whole(self._thoughts)
@@ -139,7 +148,7 @@ class Answer:
         if text:
             return None
         if thinking:
-            return translator.sign(Sign.ONLY_THINKING, tokens=self.usage.completion_tokens or self.call.max_tokens)
+            return translator.sign(Sign.ONLY_THINKING, tokens=self.cost().completion_tokens or self.call.max_tokens)
         return translator.sign(Sign.EMPTY)
 
 
@@ -188,7 +197,7 @@ async def converse(
         thinking=translator.without_key(thinking) if thinking else None,
         finish_reason=None if fault else answer.finish_reason,
         model=translator.without_key(_whole([answer.model or call.model]))[:LONGEST_NAME],
-        usage=answer.usage,
+        usage=answer.cost(),
         seconds=seconds,
         first_token_seconds=None if answer.first_token is None else answer.first_token - started,
     )

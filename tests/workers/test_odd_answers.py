@@ -65,6 +65,22 @@ async def test_numbers_that_no_database_could_hold_are_none(kind: str, number: s
         assert seconds is None or 0 <= seconds < 1e12
 
 
+@pytest.mark.parametrize("kind", ["llamacpp", "ollama"])
+@pytest.mark.parametrize(("told", "believed"), [(51, 51), (2**32 - 1, None)])
+async def test_a_count_of_many_more_tokens_than_were_allowed_is_none(
+    kind: str, told: int, believed: int | None
+) -> None:
+    message = {"role": "assistant", "content": "fine", "thinking": "hm", "reasoning": "hm"}
+    whole = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": told}}
+    line = {"message": message, "done": True, "done_reason": "stop", "eval_count": told}
+    async with FakeServer(kind=kind) as server, open_session() as session:
+        server.behave(Behaviour(body=line if kind == "ollama" else whole))
+        spec = WorkerSpec("w", WorkerType.OLLAMA if kind == "ollama" else WorkerType.OPENAI, port=server.port)
+        outcome = await make_worker(spec, session).ask(Call("fake-model", "", "What?", 50, 0.0, 5), Limits(5, 5, 5))
+    assert (outcome.answer, outcome.error) == ("fine", None)
+    assert outcome.usage.completion_tokens == believed
+
+
 @pytest.mark.parametrize(
     ("said", "thinking", "answer"),
     [
