@@ -57,7 +57,7 @@ class Station:
         self._read_before = set(known.read_last)
         self._concurrency = Concurrency(limit, known.seats)
         self._aliases = aliases
-        self._refused: set[str] = set()
+        self._refused: dict[str, str] = {}
         self._served: dict[str, Offer] = {}
         self._answers = self._failures = 0
         self._answer_seconds = 0.0
@@ -183,9 +183,13 @@ class Station:
             told = replace(offer, context_length=window, window_told=True)
             self._served |= {name: told for name, each in self._served.items() if each.model == offer.model}
 
-    def refuse(self, model: str) -> None:
+    def refuse(self, model: str, why: str) -> None:
         """Stop offering this worker for a model until a probe has looked again."""
-        self._refused.add(model)
+        self._refused[model] = why
+
+    def why_refused(self, model: str) -> str | None:
+        """What the server said when it was last asked with this model; None if it is offered."""
+        return self._refused.get(model)
 
     def view(self, best_seconds: float | None, held: Set[int]) -> Machine:
         """This worker as a policy sees it: a seat wants work once nothing unsent is left for it.
@@ -357,7 +361,7 @@ class Station:
                 if not self.busy:
                     self.breaker.refused(now)
             case ErrorClass.SETUP:
-                self.refuse(model)
+                self.refuse(model, outcome.error or "")
             case _:
                 pass
 

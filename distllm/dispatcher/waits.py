@@ -108,5 +108,7 @@ def _why_not(station: Station, model: str) -> str:
     if not station.well:
         error = station.health.error if station.health else "it has not answered yet"
         return f"{name}: {error}"
+    if why := station.why_refused(model):
+        return f"{name}: {why}"
     has = ", ".join(sorted(station.windows().keys() - {ANY_MODEL})) or "none"
     return f"{name} has not the model {model} (it has: {has})"

@@ -7,7 +7,7 @@ import pytest
 from distllm.domain.errors import NoWorkerError
 from distllm.store.control import retry_some
 from tests.dispatcher.conftest import Bench, paper, store_job
-from tests.fakes.behaviour import TOO_LONG
+from tests.fakes.behaviour import TOO_LONG, WRONG_KEY
 from tests.fakes.server import FakeServer
 
 
@@ -125,4 +125,19 @@ async def test_what_no_window_holds_fails_again_when_it_is_retried_during_the_ru
         assert bench.rows("SELECT failed FROM job_progress") == [(0,)]
         await run
     assert bench.rows("SELECT state, done, failed FROM job_progress") == [("failed", 5, 1)]
+    bench.assert_consistent()
+
+
+async def test_a_wrong_key_is_told_in_the_words_of_the_server(bench: Bench) -> None:
+    await store_job(bench.database, [paper(0)], ["What?"])
+    async with FakeServer() as server:
+        server.behave_always(WRONG_KEY)
+        async with bench.coordinator(server, no_worker_limit=1.0, health_check_interval=5.0) as coordinator:
+            run = asyncio.create_task(coordinator.run(None))
+            async with asyncio.timeout(10):
+                while not any("Invalid API Key" in text for text in bench.said()):  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.05)
+            coordinator.abort()
+            await run
+    assert bench.said() == [text for text in bench.said() if "401" in text]
     bench.assert_consistent()
