@@ -50,7 +50,7 @@ class Database:
         `old` is who this process was until that was lost.
         """
         if isinstance(self.place, PostgresUrl):
-            heart: Heart = await postgres("heart").open_heart(self.place, old)
+            heart: Heart = await postgres("heart").open_heart(self.place, old, (self._writer, self.read))
             return heart
         return None
 

@@ -201,6 +201,10 @@ class PostgresReader(Reader):
         """A number that differs once somebody has announced a change, and every few seconds."""
         return await self._questions.changes()
 
+    def drop(self) -> None:
+        """Give all connections up."""
+        self._questions.drop()
+
     async def coordinator(self) -> int | None:
         """The newest coordinator that is alive."""
         row = await self.row(_ALIVE)

@@ -14,7 +14,7 @@ import pytest
 
 from distllm.domain.places import PostgresUrl
 from distllm.store.database import open_database
-from distllm.store.postgres import connection, questions, writer
+from distllm.store.postgres import questions, writer
 from tests.cli.conftest import Cli
 from tests.dispatcher.conftest import Bench, paper, store_job
 from tests.fakes.server import FakeServer
@@ -227,16 +227,14 @@ async def test_a_connection_that_is_cut_without_a_word_ends_what_is_in_flight_an
     postgres_server: PostgresServer,
     postgres_url: str,
     cable: tuple[Cable, PostgresUrl],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 4.0)
     between, place = cable
     async with (
         FakeServer(slots=2, seconds_per_token=0.02) as server,
         opened(postgres_server, postgres_url, place.secret) as bench,
     ):
         await store_job(bench.database, [paper(n) for n in range(8)], ["What?"])
-        run = asyncio.create_task(bench.work(server, seconds=60))
+        run = asyncio.create_task(bench.work(server, seconds=45))
         await server.until(lambda: len(server.requests) >= 3)
         server.seconds_per_token = 10.0
         await server.until(lambda: server.in_flight == 2)

@@ -10,7 +10,8 @@ import pytest
 from distllm.domain.places import PostgresUrl
 from distllm.store.database import open_database
 from distllm.store.fleet import register
-from distllm.store.postgres import questions
+from distllm.store.hearts import LostError
+from distllm.store.postgres import heart, questions
 from distllm.store.tx import StoreError
 
 
@@ -79,3 +80,32 @@ async def test_who_asks_is_told_that_it_is_out_of_reach(
             with pytest.raises(StoreError, match="does not answer") as caught:
                 await database.read.unfinished()
     assert caught.value.passing
+
+
+async def test_a_coordinator_that_finds_it_silent_has_nobody_else_wait_for_it(
+    cable: tuple[Cable, PostgresUrl], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heart, "BEAT_SECONDS", 1.0)
+    between, place = cable
+    async with open_database(place) as database:
+        life = await database.heart()
+        assert life is not None
+        await database.read.changes()
+        await database.read.unfinished()
+        await database.write(lambda tx: register(tx, "here", 1, 0.0))
+        between.cut = True
+        asked = asyncio.create_task(database.read.unfinished())
+        written = asyncio.create_task(database.write(lambda tx: register(tx, "here", 2, 0.0)))
+        async with asyncio.timeout(20):
+            with pytest.raises(LostError, match="does not answer"):
+                await life.beat([], [], 0.0)
+            for waiting in (asked, written):
+                with pytest.raises(StoreError) as caught:
+                    await waiting
+                assert caught.value.passing
+        between.cut = False
+        async with asyncio.timeout(20):
+            assert await database.read.unfinished() == []
+            await database.write(lambda tx: register(tx, "here", 3, 0.0))
+            await database.read.changes()
+        await life.close()

@@ -11,8 +11,8 @@ database's.
 import asyncio
 import json
 import os
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 from sqlalchemy import text
@@ -93,13 +93,23 @@ UPDATE coordinators SET ended_at = {_NOW}, busy_until = CASE WHEN CAST(:proven A
 _REST = text("UPDATE coordinators SET busy_until = 0 WHERE id = :dead AND ended_at IS NOT NULL")
 
 
-class PostgresHeart(Heart):
-    """The connection of a coordinator. It is opened once."""
+class Connected(Protocol):
+    """What has connections to the server."""
 
-    def __init__(self, url: PostgresUrl, connection: "asyncpg.Connection", coordinator_id: int) -> None:
+    def drop(self) -> None:
+        """Have whoever waits on one be told that it is lost, and the next open another."""
+
+
+class PostgresHeart(Heart):
+    """The connection of a coordinator, opened once. Where it is lost, so are those of `others`: nobody waits there."""
+
+    def __init__(
+        self, url: PostgresUrl, connection: "asyncpg.Connection", coordinator_id: int, others: Sequence[Connected]
+    ) -> None:
         self.id = coordinator_id
         self._url = url
         self._connection = connection
+        self._others = others
         self._turn = asyncio.Lock()
         self._wants: frozenset[int] = frozenset()
 
@@ -149,6 +159,8 @@ class PostgresHeart(Heart):
                 value: T = await greenlet_spawn(transaction, PostgresTx(self._connection, 0))
                 return value
         except (*AWAY, asyncpg.PostgresError) as error:
+            for other in self._others:
+                other.drop()
             raise LostError(str(unreachable(self._url, error))) from error
 
 
@@ -178,8 +190,10 @@ def _dead(tx: Tx, values: dict[str, Any]) -> list[tuple[int, bool, bool]]:
     return [(dead, ended, proven) for dead, ended, proven, overdue in found if proven or (overdue and not ended)]
 
 
-async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
+async def open_heart(url: PostgresUrl, old: int | None, others: Sequence[Connected]) -> Heart:
     """Become a coordinator. `old` is who this process was until that was lost: all its requests have ended.
+
+    `others` are what else the process asks that server with.
 
     Raises StoreError if the server cannot be reached.
     """
@@ -198,4 +212,4 @@ async def open_heart(url: PostgresUrl, old: int | None) -> Heart:
         if isinstance(error, (*AWAY, asyncpg.PostgresError)):
             raise unreachable(url, error) from error
         raise
-    return PostgresHeart(url, connection, me)
+    return PostgresHeart(url, connection, me, others)

@@ -43,9 +43,9 @@ class Questions:
 
     host = HOST
 
-    def __init__(self, url: PostgresUrl, pool: "asyncpg.Pool") -> None:
+    def __init__(self, url: PostgresUrl) -> None:
         self._url = url
-        self._pool = pool
+        self._pool: asyncpg.Pool | None = None
         self._ear: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
         self._heard = 0
@@ -54,12 +54,13 @@ class Questions:
         """All rows of a statement, each a dict by column name; StoreError if the server does not give them."""
         text, names = question_of(statement)
         try:
-            connection = await self._pool.acquire()
+            pool = await self._readers()
+            connection = await pool.acquire()
             try:
                 return [dict(row) for row in await connection.fetch(text, *(values[name] for name in names))]
             finally:
                 # What was cut off waits here for the server to say so.
-                await self._pool.release(connection, timeout=UNDO_SECONDS)
+                await pool.release(connection, timeout=UNDO_SECONDS)
         except (*AWAY, asyncpg.PostgresError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -92,31 +93,34 @@ class Questions:
         self._ear = ear
         self._heard += 1
 
-    async def close(self) -> None:
-        """Let all connections go."""
+    def drop(self) -> None:
+        """Give all connections up: who waits on one is told that it is lost, and the next opens another."""
         if self._ear is not None:
             self._ear.terminate()
-        self._pool.terminate()
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    async def _readers(self) -> "asyncpg.Pool":
+        if self._pool is None:
+            self._pool = await asyncpg.create_pool(
+                self._url.secret,
+                # None is opened again by the pool itself once it is lost: that would log its failures with tracebacks.
+                min_size=0,
+                max_size=READERS,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                server_settings=_ASKING,
+                init=set_up,
+            )
+        return self._pool
 
 
 @asynccontextmanager
 async def open_questions(url: PostgresUrl) -> AsyncIterator[Questions]:
     """Connections that read and cannot write."""
-    try:
-        pool = await asyncpg.create_pool(
-            url.secret,
-            # None is opened again by the pool itself once it is lost: that would log its failures with tracebacks.
-            min_size=0,
-            max_size=READERS,
-            timeout=CONNECT_SECONDS,
-            command_timeout=STATEMENT_SECONDS,
-            server_settings=_ASKING,
-            init=set_up,
-        )
-    except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:
-        raise unreachable(url, error) from error
-    questions = Questions(url, pool)
+    questions = Questions(url)
     try:
         yield questions
     finally:
-        await questions.close()
+        questions.drop()

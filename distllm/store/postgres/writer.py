@@ -167,7 +167,7 @@ class PostgresWriter:
             began = time.monotonic()
             await connection.execute("COMMIT")
         except AWAY as error:
-            self._drop()
+            self.drop()
             raise unreachable(self._url, error) from error
         except BaseException:
             await self._undo(connection)
@@ -181,9 +181,10 @@ class PostgresWriter:
             async with asyncio.timeout(UNDO_SECONDS):
                 await connection.execute("ROLLBACK")
         except (*AWAY, asyncpg.PostgresError, asyncio.CancelledError):
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Give the connection up: a transaction that waits on it is told that it is lost, the next opens another."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
