@@ -16,13 +16,14 @@ class Seat:
     `cached` is the reading that it was sent last, maybe by another coordinator, and that its worker may have cached.
     `place` is which of the seats it is: those that come first are the last to be closed.
     `began` is when the request in flight was sent, by the clock's ticks, and `reads` the tokens that it reads first;
-    `sent` is what its end is told with.
+    it is `fresh` if its worker was never sent the reading before. `sent` is what its end is told with.
     """
 
     place: int
     cached: int | None = None
     began: float = 0.0
     reads: int = 0
+    fresh: bool = False
     sent: Sent | None = None
     group: Group | None = None
     leases: deque[Lease] = field(default_factory=deque)

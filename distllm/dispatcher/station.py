@@ -1,5 +1,6 @@
 """One worker at work: its seats, what they hold, and what is known of its health and speed."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
@@ -54,7 +55,8 @@ class Station:
         self.cannot_help: set[int] = set()
         self._limit = limit
         self._warm = deque(known.read_last)
-        self._read_before = set(known.read_last)
+        self._sent = set(known.read_last)
+        self._answered: dict[str, float] = {}
         self._concurrency = Concurrency(limit, known.seats)
         self._aliases = aliases
         self._refused: dict[str, str] = {}
@@ -119,7 +121,7 @@ class Station:
         self.rates = dict(known.rates)
         self._written = known.written
         self._warm = deque(known.read_last)
-        self._read_before = set(known.read_last)
+        self._sent.update(known.read_last)
         self._concurrency = Concurrency(self._limit, known.seats)
         self.breaker = Breaker()
         if known.breaker != BreakerState.CLOSED:
@@ -320,6 +322,9 @@ class Station:
         seat.began, seat.reads = now, 0 if seat.cached == lease.reading_id and not lease.level else lease.needs
         # A merge reads none of its document.
         seat.cached = None if lease.level else lease.reading_id
+        seat.fresh = bool(lease.level) or lease.reading_id not in self._sent
+        if not lease.level:
+            self._sent.add(lease.reading_id)
 
     def end(self, seat: Seat, model: str, outcome: Outcome) -> None:
         """A request has ended: learn from it."""
@@ -342,7 +347,8 @@ class Station:
                 self._answer_seconds += outcome.seconds
                 answers, tokens = self._written
                 self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
-                self.rates[model] = learnt(self.rates.get(model, Rates()), self._surely_read(lease, outcome.usage))
+                self.rates[model] = learnt(self.rates.get(model, Rates()), self._cost(seat, lease, model, outcome))
+                self._answered.setdefault(model, now)
                 self._concurrency.ended(seat.sent, now, _work(seat, model, outcome))
                 self._set_up_seats()
             case ErrorClass.BROKEN:
@@ -365,15 +371,21 @@ class Station:
             case _:
                 pass
 
-    def _surely_read(self, lease: Lease, usage: Usage) -> Usage:
-        """What an answer cost, without the time to read what may have been cached since before it was ours, untold.
+    def _cost(self, seat: Seat, lease: Lease, model: str, outcome: Outcome) -> Usage:
+        """What an answer cost, by the clock of its stream where the server tells no times.
 
-        That is the first answer about a reading; what was sent since then its adapter knows.
+        Without the time to read what may have been cached, or for which a model may have been loaded, untold.
         """
-        if lease.level or lease.reading_id not in self._read_before:
-            return usage
-        self._read_before.remove(lease.reading_id)
-        return usage if usage.cached_tokens is not None else replace(usage, prefill_seconds=None)
+        usage = outcome.usage
+        prefill, decode = usage.prefill_seconds, usage.decode_seconds
+        if prefill is None and decode is None and outcome.writing_seconds is not None:
+            decode = outcome.writing_seconds
+            # Requests of others may begin alike, and what was sent before the first answer waited for the loading.
+            own = lease.template_id is not None and self._answered.get(model, math.inf) <= seat.began
+            prefill = outcome.first_token_seconds if own else None
+        if usage.cached_tokens is None and not seat.fresh:
+            prefill = None
+        return replace(usage, prefill_seconds=prefill, decode_seconds=decode)
 
     def busy_seconds(self) -> float:
         """Time with a request in flight since this was asked last."""

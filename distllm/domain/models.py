@@ -176,8 +176,9 @@ class Outcome:
     """What became of one call. Adapters return it always and raise for nothing that a server does.
 
     An answer has `error_class` None and a `finish_reason` (`stop` or `length`). `seconds` is the whole
-    request, `first_token_seconds` the time until the first token, None if none came. `window` is the context
-    window that the call met, where the server told it only after it had loaded the model.
+    request, `first_token_seconds` the time until the first token, None if none came. `writing_seconds` is the time
+    that its tokens took to come, by the clock of the stream; None where they came in too few pieces to tell. `window`
+    is the context window that the call met, where the server told it only after it had loaded the model.
     """
 
     error_class: ErrorClass | None
@@ -189,6 +190,7 @@ class Outcome:
     usage: Usage
     seconds: float
     first_token_seconds: float | None
+    writing_seconds: float | None = None
     window: int | None = None
 
 

@@ -27,6 +27,9 @@ BYTES_PER_TOKEN = 2**14
 
 BYTES_AROUND = 2**23
 
+FEWEST_ARRIVALS = 4
+"""An answer that comes at fewer times tells no speed: a proxy may have held it back."""
+
 LARGE_BODY = 2**20
 """Bytes of a request that aiohttp wants as a file; it warns of more."""
 
@@ -88,6 +91,8 @@ class Answer:
         self.usage = UNTOLD
         self.first_token: float | None = None
         self.ended = False
+        self._newest_token = 0.0
+        self._arrivals = 0
 
     @property
     def whole(self) -> bool:
@@ -107,7 +112,11 @@ class Answer:
             if piece.ended:
                 self.ended = True
                 break
-        return self._room < room
+        if self._room == room:
+            return False
+        self._newest_token = asyncio.get_running_loop().time()
+        self._arrivals += 1
+        return True
 
     def _add(self, piece: Piece) -> None:
         self.finish_reason = piece.finish_reason or self.finish_reason
@@ -130,6 +139,12 @@ class Answer:
         written = self.usage.completion_tokens or 0
         believed = written <= TIMES_ALLOWED * self.call.max_tokens
         return self.usage if believed else replace(self.usage, completion_tokens=None)
+
+    def writing_seconds(self) -> float | None:
+        """How long its tokens took to come, those too that had come with the first."""
+        if self.first_token is None or self._arrivals < FEWEST_ARRIVALS:
+            return None
+        return (self._newest_token - self.first_token) * self._arrivals / (self._arrivals - 1)
 
     def texts(self) -> tuple[str, str | None]:
         """The answer, and the thinking that came before it, both stripped."""
@@ -200,6 +215,7 @@ async def converse(
         usage=answer.cost(),
         seconds=seconds,
         first_token_seconds=None if answer.first_token is None else answer.first_token - started,
+        writing_seconds=answer.writing_seconds(),
     )
 
 

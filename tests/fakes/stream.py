@@ -116,12 +116,13 @@ class Writer(ABC):
 
 
 class EventWriter(Writer):
-    """Server-sent events in OpenAI's form, with what llama.cpp adds."""
+    """Server-sent events in OpenAI's form; if `timed`, with what llama.cpp adds."""
 
     content_type = "text/event-stream"
 
-    def __init__(self, request: web.Request, seen: Seen, model: str) -> None:
+    def __init__(self, request: web.Request, seen: Seen, model: str, *, timed: bool) -> None:
         super().__init__(request, seen)
+        self._timed = timed
         self._common = {"id": "x", "created": 1, "model": model}
 
     async def ping(self) -> None:
@@ -175,6 +176,8 @@ class EventWriter(Writer):
             "completion_tokens": seen.sent_tokens,
             "prompt_tokens_details": {"cached_tokens": cached},
         }
+        if not self._timed:
+            return {"usage": usage}
         timings = {"cache_n": cached, "prompt_n": computed, "prompt_ms": 1000 * seen.prefill * computed}
         return {"usage": usage, "timings": {**timings, "predicted_ms": 1000 * seen.decode * seen.sent_tokens}}
 

@@ -129,7 +129,7 @@ class _Writer(EventWriter):
     """Counts only where that is asked for, and never what was cached."""
 
     def __init__(self, request: web.Request, seen: Seen, model: str, *, usage: bool) -> None:
-        super().__init__(request, seen, model)
+        super().__init__(request, seen, model, timed=False)
         self._usage_wanted = usage
 
     def costs(self) -> dict[str, object]:

@@ -42,7 +42,7 @@ class OpenAI(Kind):
         return error(400, too_long(len(tokens), self.server.context))
 
     def writer(self, request: web.Request, seen: Seen) -> Writer:
-        return EventWriter(request, seen, self.server.model)
+        return EventWriter(request, seen, self.server.model, timed=self.server.kind == "llamacpp")
 
     def room(self, seen: Seen) -> int:
         return int(seen.body.get("max_tokens", self.server.context))
