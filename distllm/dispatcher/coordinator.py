@@ -238,7 +238,7 @@ class Coordinator:
     ) -> None:
         waits = Waits(stations, self._database.read, self._no_worker_limit, self._tell)
         began = self._clock.ticks()
-        looked = -1.0
+        looked = minded = -1.0
         while presence is None or presence.lost is None:
             self._keep_hours(turns)
             moved = await turns.step()
@@ -257,7 +257,9 @@ class Coordinator:
                         self.stop()
                         continue
                     waits.note()
-                    if not moved and not self._resting and not elsewhere():
+                    due = looked - minded >= 1.0 and (turns.idle or not moved)
+                    if due and not self._resting and not elsewhere():
+                        minded = looked
                         await waits.mind(set(left.values()), looked - began, idle=turns.idle)
                 except StoreError as error:
                     if not error.passing:

@@ -59,7 +59,8 @@ class Station:
         self._answered: dict[str, float] = {}
         self._concurrency = Concurrency(limit, known.seats)
         self._aliases = aliases
-        self._refused: dict[str, str] = {}
+        self._refusals: dict[str, str] = {}
+        self._withheld: set[str] = set()
         self._served: dict[str, Offer] = {}
         self._answers = self._failures = 0
         self._answer_seconds = 0.0
@@ -138,7 +139,7 @@ class Station:
         self.silent = False
         if not health.healthy:
             return
-        self._refused.clear()
+        self._withheld.clear()
         self._concurrency.told(health.slots)
         self._served = {}
         for offer in health.offers:
@@ -158,17 +159,17 @@ class Station:
         return {
             name: offer.context_length or UNTOLD_WINDOW
             for name, offer in self._served.items()
-            if name not in self._refused
+            if name not in self._withheld
         }
 
     @property
     def refusing(self) -> bool:
         """Whether it is not offered some model for now, so that its windows say nothing final."""
-        return bool(self._refused)
+        return bool(self._withheld)
 
     def serves(self, model: str) -> bool:
         """Whether it may be asked for a model now."""
-        return model in self._served and model not in self._refused
+        return model in self._served and model not in self._withheld
 
     def may_have(self, model: str) -> bool:
         """Whether it serves a model, or may do so once it is well: then nothing is final without it."""
@@ -187,11 +188,16 @@ class Station:
 
     def refuse(self, model: str, why: str) -> None:
         """Stop offering this worker for a model until a probe has looked again."""
-        self._refused[model] = why
+        self._refusals[model] = why
+        self._withheld.add(model)
 
     def why_refused(self, model: str) -> str | None:
-        """What the server said when it was last asked with this model; None if it is offered."""
-        return self._refused.get(model)
+        """What the server said that refused a model when it was asked last; None if it answered, or was not asked."""
+        return self._refusals.get(model)
+
+    def has_answered(self, model: str) -> bool:
+        """Whether it has given any answer for a model in this run."""
+        return model in self._answered
 
     def view(self, best_seconds: float | None, held: Set[int]) -> Machine:
         """This worker as a policy sees it: a seat wants work once nothing unsent is left for it.
@@ -349,6 +355,7 @@ class Station:
                 self._written = answers + 1, tokens + (outcome.usage.completion_tokens or 0)
                 self.rates[model] = learnt(self.rates.get(model, Rates()), self._cost(seat, lease, model, outcome))
                 self._answered.setdefault(model, now)
+                self._refusals.pop(model, None)
                 self._concurrency.ended(seat.sent, now, _work(seat, model, outcome))
                 self._set_up_seats()
             case ErrorClass.BROKEN:

@@ -14,9 +14,9 @@ SAY_AFTER_SECONDS = 30.0
 class Waits:
     """Minds the models and windows that only workers which are away may have.
 
-    Who answered once in this run may come back, and is waited for. Who never did is waited for until `limit`
-    seconds have gone by, everything else is done, and another look has found it no better: it may have come up
-    since the last one, or be loading its model for longer than that.
+    Who was there once in this run may come back, and is waited for; so is who refuses a model that it has answered for.
+    Who never was, or never did, is waited for until `limit` seconds have gone by, everything else is done, and another
+    look has found it no better: it may have come up since the last one, or be loading its model for longer than that.
     """
 
     def __init__(self, stations: Sequence[Station], reader: Reader, limit: float, listener: Listener) -> None:
@@ -87,20 +87,24 @@ class Waits:
         return f"{prompts} up to {largest} tokens of a window, here are {window}; {'; '.join(reasons)}", not others
 
     def _able(self, model: str) -> list[Station]:
-        return [station for station in self._stations if station.well and station.serves(model)]
+        return [station for station in self._stations if _can_answer(station, model)]
 
     def _may_come_back(self, model: str) -> bool:
-        """Whether somebody who is missed had the model at some time in this run."""
+        """Whether somebody who is missed had the model at some time in this run, and was not found to be no use."""
         missed = self._away(model) if self._able(model) else self._stations
-        return any((station.id, model) in self._seen for station in missed)
+        return any(
+            (station.id, model) in self._seen and (station.why_refused(model) is None or station.has_answered(model))
+            for station in missed
+        )
 
     def _away(self, model: str) -> list[Station]:
         """Who may have a model and cannot be asked now."""
-        return [
-            station
-            for station in self._stations
-            if station.may_have(model) and not (station.well and station.serves(model))
-        ]
+        return [each for each in self._stations if each.may_have(model) and not _can_answer(each, model)]
+
+
+def _can_answer(station: Station, model: str) -> bool:
+    """Whether it may be asked, and did not refuse when it was asked last."""
+    return station.well and station.serves(model) and station.why_refused(model) is None
 
 
 def _why_not(station: Station, model: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from distllm.domain.errors import NoWorkerError
 from distllm.store.control import retry_some
 from tests.dispatcher.conftest import Bench, paper, store_job
-from tests.fakes.behaviour import TOO_LONG, WRONG_KEY
+from tests.fakes.behaviour import GOOD, TOO_LONG, WRONG_KEY
 from tests.fakes.server import FakeServer
 
 
@@ -128,16 +128,30 @@ async def test_what_no_window_holds_fails_again_when_it_is_retried_during_the_ru
     bench.assert_consistent()
 
 
-async def test_a_wrong_key_is_told_in_the_words_of_the_server(bench: Bench) -> None:
+@pytest.mark.parametrize("probed_every", [0.1, 5.0])
+async def test_a_key_that_was_never_right_ends_the_run_in_the_words_of_the_server(
+    bench: Bench, probed_every: float
+) -> None:
     await store_job(bench.database, [paper(0)], ["What?"])
     async with FakeServer() as server:
         server.behave_always(WRONG_KEY)
-        async with bench.coordinator(server, no_worker_limit=1.0, health_check_interval=5.0) as coordinator:
-            run = asyncio.create_task(coordinator.run(None))
-            async with asyncio.timeout(10):
-                while not any("Invalid API Key" in text for text in bench.said()):  # noqa: ASYNC110 - no event tells
-                    await asyncio.sleep(0.05)
-            coordinator.abort()
-            await run
-    assert bench.said() == [text for text in bench.said() if "401" in text]
+        with pytest.raises(NoWorkerError, match=r"w0: .*401.*Invalid API Key.*distllm resume"):
+            await bench.work(server, no_worker_limit=1.0, health_check_interval=probed_every)
+    bench.assert_consistent()
+
+
+async def test_a_key_that_is_refused_midway_is_waited_for_until_it_is_right_again(bench: Bench) -> None:
+    await store_job(bench.database, [paper(n) for n in range(4)], ["What?"])
+    async with FakeServer() as server:
+        server.behave(GOOD, GOOD)
+        server.behave_always(WRONG_KEY)
+        run = asyncio.create_task(bench.work(server, no_worker_limit=0.3, health_check_interval=0.5))
+        async with asyncio.timeout(10):
+            while not bench.said():  # noqa: ASYNC110 - a listener sets no event
+                await asyncio.sleep(0.02)
+        assert not run.done()
+        server.behave_always(GOOD)
+        await run
+    assert all("401" in text and "Invalid API Key" in text for text in bench.said())
+    assert bench.rows("SELECT state, done FROM job_progress") == [("completed", 4)]
     bench.assert_consistent()
