@@ -14,6 +14,9 @@ from distllm.domain.clock import Clock
 from distllm.domain.models import Paper
 from distllm.store.leases import Group, Lease
 
+HANGS_TIMES = 3.0
+"""Who has had so many times what it should have taken, when another has answered, is held to hang."""
+
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
@@ -39,13 +42,14 @@ class Hedges:
     """The leases that two workers are asked at once: the first answer stops the other request.
 
     If one of the two fails, the lease is the other's, by a rule of the store: it goes back when no attempt under it
-    is left. No lease is hedged twice, so that a worker that fails at once is not asked over and over.
+    is left. No lease is hedged twice, so that a worker that fails at once is not asked over and over. A worker that
+    hangs is never seen to fail, since others answer in its place: so its breaker is told.
     """
 
     def __init__(self, stations: Sequence[Station], clock: Clock) -> None:
         self._stations = stations
         self._clock = clock
-        self._asking: dict[tuple[int, int], list[Seat]] = {}
+        self._asking: dict[tuple[int, int], list[tuple[Station, Seat]]] = {}
 
     def begin(self, paused: Set[int], planned: Set[int]) -> tuple[Station, Seat, Lease] | None:
         """Give the straggler that is worth it most to a seat of an idle worker, which is then to ask it.
@@ -60,8 +64,7 @@ class Hedges:
         ]
         if not idle:
             return None
-        answers, tokens = map(sum, zip(*(station.written for station in self._stations), strict=True))
-        answer_tokens = tokens / answers if answers else 0.0
+        answer_tokens = self._answer_tokens()
         fastest = cache(lambda model: _fastest(idle, model, answer_tokens))
         readers: defaultdict[int | None, list[tuple[_Idle, Seat]]] = defaultdict(list)
         for each in idle:
@@ -80,12 +83,12 @@ class Hedges:
         lease = straggler.lease
         seat.group = replace(straggler.group, worker_id=station.id, leases=(lease,))
         seat.current = lease
-        self._asking[lease.key] = [straggler.seat, seat]
+        self._asking[lease.key] = [(straggler.station, straggler.seat), (station, seat)]
         return station, seat, lease
 
     def wanted(self, lease: Lease, station: Station, seat: Seat) -> bool:
         """Whether a lease is still to be asked a second time, now that the seat comes to it."""
-        others = [each for each in self._asking.get(lease.key, ()) if each is not seat]
+        others = [each for _, each in self._asking.get(lease.key, ()) if each is not seat]
         waited_for = any(each.request is not None and not each.request.stopped for each in others)
         return waited_for and seat.group is not None and station.usable and station.serves(seat.group.model)
 
@@ -94,13 +97,26 @@ class Hedges:
         asking = self._asking.get(lease.key)
         if asking is None:
             return
-        left = self._asking[lease.key] = [each for each in asking if each is not seat]
+        left = self._asking[lease.key] = [(station, each) for station, each in asking if each is not seat]
         if answered:
-            for other in left:
+            for station, other in left:
                 if other.request is not None:
+                    self._blame(station, other, lease)
                     other.request.stop()
         if not left:
             del self._asking[lease.key]
+
+    def _blame(self, station: Station, seat: Seat, lease: Lease) -> None:
+        """Tell the breaker of a worker that seems to hang."""
+        now = self._clock.ticks()
+        pace = _pace(station, seat.group.model, self._answer_tokens()) if seat.group is not None else None
+        flight = Flight(seat.reads, now - seat.began)
+        if pace is not None and flight.passed >= HANGS_TIMES * flight.expected(pace):
+            station.breaker.failed(lease.prompt_id, now)
+
+    def _answer_tokens(self) -> float:
+        answers, tokens = map(sum, zip(*(station.written for station in self._stations), strict=True))
+        return tokens / answers if answers else 0.0
 
     def _in_flight(self, paused: Set[int], answer_tokens: float) -> list[_InFlight]:
         """What may be asked a second time: nothing that has failed, or that anybody went down with."""

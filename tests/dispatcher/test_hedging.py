@@ -17,7 +17,7 @@ from distllm.domain.models import Ask, Rates
 from distllm.store.control import cancel_some, go_on, pause, request_cancel
 from distllm.store.tx import Tx
 from tests.dispatcher.conftest import FAST, SLOW, Bench, knows, paper, store_job
-from tests.fakes.behaviour import BREAKS_OFF, HELD, STALLS
+from tests.fakes.behaviour import BREAKS_OFF, HANGS, HELD, STALLS
 from tests.fakes.server import FakeServer
 
 WELL, ILL = 200, 503
@@ -367,3 +367,24 @@ async def test_whom_the_policy_spares_is_not_asked_a_second_time_either(bench: B
             slow.release()
             await ends(run)
     assert len(attempts(bench)) == 1
+
+
+async def test_a_worker_that_hangs_though_its_probes_are_answered_is_left_alone_after_three_prompts(
+    bench: Bench,
+) -> None:
+    hung, well = FakeServer(), FakeServer(seconds_per_token=0.005)
+    hung.behave_always(replace(HANGS, role_first=True))
+    async with hung, well:
+        await knows(bench, hung, FAST)
+        await knows(bench, well, replace(FAST, decode=200))
+        async with bench.coordinator(hung, well) as coordinator:
+            run = asyncio.create_task(coordinator.run(None))
+            for number in range(6):
+                await store_job(bench.database, [paper(number)], ["What?"])
+                await well.until(lambda answered=number + 1: len(well.requests) == answered, 15)  # type: ignore[misc]
+            coordinator.stop()
+            await ends(run)
+        # One more, if the breaker's pause is over before the last job.
+        assert 3 <= len(hung.requests) <= 4
+        assert bench.rows("SELECT count(*) FROM answers") == [(6,)]
+        bench.assert_consistent()
