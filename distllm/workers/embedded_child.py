@@ -32,7 +32,8 @@ def main() -> None:
         server, key = serve(path, name, int(context))
     except Exception as error:
         print(json.dumps({"error": str(error) or type(error).__name__}), file=told, flush=True)
-        os._exit(1)
+        # Not at once: llama.cpp's thread may still have to say why.
+        sys.exit(1)
     print(json.dumps({"url": server.listening_address, "key": key}), file=told, flush=True)
     told.close()
     # llama.cpp computes in threads of its own, without Python's lock, so this returns at once.

@@ -115,7 +115,7 @@ def test_a_fault_is_found_repaired_and_gone(answered: There) -> None:
 
 
 async def test_while_a_coordinator_is_live_nothing_is_repaired(cli: Cli, postgres_url: str) -> None:
-    heart: Heart = await open_heart(PostgresUrl(postgres_url), None)
+    heart: Heart = await open_heart(PostgresUrl(postgres_url), None, ())
     connection = await asyncpg.connect(postgres_url)
     try:
         await connection.execute("UPDATE coordinators SET alive_until = alive_until + 100")
