@@ -122,7 +122,10 @@ class Cli:
         return self.folder / "papers"
 
 
-on_both_engines = pytest.mark.parametrize("cli", ["sqlite", "postgres"], indirect=True)
+# Each command on PostgreSQL is two processes more to start: of its kills, one story and `tests.cluster` run every day.
+on_both_engines = pytest.mark.parametrize(
+    "cli", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
+)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def assert_done_once(cli: Cli, prompts: int, before: dict[int, tuple[object, ...
     assert_agrees(cli.rows)
 
 
-@on_both_engines
+@pytest.mark.parametrize("cli", ["sqlite", "postgres"], indirect=True)
 async def test_killed_midway_again_and_again(cli: Cli) -> None:
     cli.papers(10)
     async with FakeServer(slots=2, seconds_per_token=0.02) as server:

@@ -26,7 +26,7 @@ def untimed(kind: str, **more: object) -> FakeServer:
 
 @pytest.mark.parametrize("kind", ["vllm", "plain", "lm_studio"])
 async def test_their_rates_are_learnt_from_when_their_tokens_came(sqlite_bench: Bench, kind: str) -> None:
-    await store_job(sqlite_bench.database, [paper(n, 150) for n in range(4)], QUESTIONS)
+    await store_job(sqlite_bench.database, [paper(n, 150) for n in range(3)], QUESTIONS[:2])
     async with untimed(kind) as server:
         await sqlite_bench.work(server)
     prefill, decode = rates(sqlite_bench)
