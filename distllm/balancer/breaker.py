@@ -68,6 +68,10 @@ class Breaker:
         """When an open breaker lets a request through again; None if it is closed."""
         return self._open_until
 
+    def opened_since(self, began: float) -> bool:
+        """Whether it has opened after a request was sent that `began` then; one that tries the worker is sent later."""
+        return self._open_until is not None and began < self._open_until
+
     def _open(self, now: float) -> None:
         if self._open_until is not None and now < self._open_until:
             return

@@ -88,9 +88,11 @@ class Station:
     def trusted(self) -> bool:
         """Whether what was leased for it is its own until it is sent.
 
-        A probe that a busy worker misses proves little; prompts that have failed there do.
+        A probe that a busy worker misses proves little; prompts that have failed there do, until it is tried again.
         """
-        return self.usable or (self.busy and self.breaker.closed)
+        return self.usable or any(
+            seat.current is not None and not self.breaker.opened_since(seat.began) for seat in self.seats
+        )
 
     @property
     def usable(self) -> bool:
